@@ -1,0 +1,85 @@
+"""What a job leaves behind, by name."""
+
+from datetime import datetime
+from typing import Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
+from sqlalchemy import select
+
+from api.downloads import Blob, send
+from api.jobs import job_or_404
+from api.keys import CurrentCaller
+from api.problems import responses
+from core import database, errors
+from core.lifecycle import TERMINAL
+from core.storage import blob_key
+from core.tables import Artifact
+
+router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["artifacts"])
+
+WEIGHTS = "weights.safetensors"
+NAMES = (WEIGHTS, "preprocessing.json", "spec.json", "metrics.csv", "report.json")
+
+
+class ArtifactRead(BaseModel):
+    name: str
+    media_type: str
+    bytes: int
+    sha256: str
+    created_at: datetime
+    links: dict[str, str]
+
+
+class ArtifactList(BaseModel):
+    items: list[ArtifactRead]
+    next_page: None = None
+
+
+@router.get("/artifacts", responses=responses(errors.Unauthenticated, errors.NotFound))
+def list_artifacts(job_id: str, caller: CurrentCaller) -> ArtifactList:
+    """All files that the job has left so far."""
+    with database.reading() as session:
+        job_or_404(session, caller, job_id)
+        rows = session.scalars(select(Artifact).where(Artifact.job_id == job_id).order_by(Artifact.name)).all()
+    return ArtifactList(
+        items=[
+            ArtifactRead(
+                name=row.name,
+                media_type=row.media_type,
+                bytes=row.bytes,
+                sha256=row.sha256,
+                created_at=row.created_at,
+                links={"self": f"/v1/jobs/{job_id}/artifacts/{row.name}"},
+            )
+            for row in rows
+        ]
+    )
+
+
+DOWNLOAD = responses(errors.Unauthenticated, errors.NotFound, errors.ArtifactNotReady, errors.RangeNotSatisfiable)
+
+
+@router.get("/artifacts/{name}", response_class=StreamingResponse, responses=DOWNLOAD)
+def download_artifact(job_id: str, name: str, caller: CurrentCaller, request: Request) -> Response:
+    """One file, with Range, ETag and Repr-Digest."""
+    with database.reading() as session:
+        job = job_or_404(session, caller, job_id)
+        row = session.scalar(select(Artifact).where(Artifact.job_id == job_id, Artifact.name == name))
+    if row is None:
+        if name in NAMES and job.status not in TERMINAL:
+            raise errors.ArtifactNotReady(status=job.status)
+        raise errors.NotFound()
+    return send(request, Blob(blob_key(job.project_id, row.sha256), row.sha256, row.bytes, row.media_type, row.name))
+
+
+@router.get("/weights", response_class=StreamingResponse, responses=DOWNLOAD)
+def download_weights(
+    job_id: str,
+    caller: CurrentCaller,
+    request: Request,
+    file_format: Literal["safetensors"] = Query(default="safetensors", alias="format"),
+) -> Response:
+    """The short way to `weights.safetensors`."""
+    return download_artifact(job_id, WEIGHTS, caller, request)

@@ -1,0 +1,110 @@
+"""API keys: drawn at random, shown once, stored as SHA-256; and the project that each of them stands for."""
+
+import hashlib
+import secrets
+import string
+import zlib
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from core import database, errors
+from core.database import insert_or_nothing, now
+from core.ids import new_id
+from core.tables import Key, Project
+
+PREFIX = "bp_live_"
+ALPHABET = string.digits + string.ascii_letters
+RANDOM_LETTERS, CHECK_LETTERS = 30, 6
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks: everything that is looked up is looked up in this project."""
+
+    project_id: str
+    key_id: str
+    admin: bool
+
+
+def draw() -> str:
+    """A new key: prefix, 30 random letters (178 bits), and a checksum that finds a typo without a database."""
+    secret = PREFIX + "".join(secrets.choice(ALPHABET) for _ in range(RANDOM_LETTERS))
+    return secret + _checksum(secret)
+
+
+def _checksum(text: str) -> str:
+    number, letters = zlib.crc32(text.encode()), ""
+    for _ in range(CHECK_LETTERS):
+        number, place = divmod(number, len(ALPHABET))
+        letters += ALPHABET[place]
+    return letters
+
+
+def digest(key: str) -> str:
+    """Of a random 178-bit secret a plain hash is enough: there is nothing to guess that slowness would protect."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def create_project(session: Session, name: str) -> str:
+    """The id of the project with this name, made where it is not there yet. The caller commits."""
+    insert_or_nothing(
+        session,
+        Project,
+        id=new_id("prj"),
+        name=name,
+        weight=1.0,
+        virtual_time=0.0,
+        queued=0,
+        running=0,
+        created_at=now(session),
+    )
+    found = session.scalar(select(Project.id).where(Project.name == name))
+    assert found is not None
+    return found
+
+
+def create_key(session: Session, project_id: str, name: str, *, admin: bool, key: str | None = None) -> str:
+    """Stores a new key and returns it, for the one time that it is shown. The caller commits."""
+    key = key or draw()
+    insert_or_nothing(
+        session,
+        Key,
+        id=new_id("key"),
+        project_id=project_id,
+        name=name,
+        sha256=digest(key),
+        last_four=key[-4:],
+        admin=admin,
+        created_at=now(session),
+        revoked_at=None,
+    )
+    return key
+
+
+def caller(request: Request) -> Caller:
+    """The project of the key in `Authorization`. Every wrong key gets the same answer."""
+    given = request.headers.getlist("authorization")
+    scheme, _, key = given[0].partition(" ") if len(given) == 1 else ("", "", "")
+    if scheme.lower() != "bearer" or not 8 <= len(key) <= 256:
+        raise errors.Unauthenticated()
+    with database.reading() as session:
+        found = session.execute(
+            select(Key.id, Key.project_id, Key.admin).where(Key.sha256 == digest(key), Key.revoked_at.is_(None))
+        ).one_or_none()
+    if found is None:
+        raise errors.Unauthenticated()
+    return Caller(found.project_id, found.id, found.admin)
+
+
+def admin(found: Annotated[Caller, Depends(caller)]) -> Caller:
+    if not found.admin:
+        raise errors.InsufficientScope()
+    return found
+
+
+CurrentCaller = Annotated[Caller, Depends(caller)]
+AdminCaller = Annotated[Caller, Depends(admin)]

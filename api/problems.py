@@ -1,0 +1,206 @@
+"""Errors as every client sees them: `application/problem+json` (RFC 9457), one shape, no input, path or SQL in it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Annotated, Any, get_args, get_origin
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field, ValidationError
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.exceptions import HTTPException
+
+from core import errors
+from core.logs import logger
+
+MEDIA_TYPE = "application/problem+json"
+KEY_LENGTH = 64  # keys of the input may be shown so far; values never are
+
+# What other libraries call our fields: a typo is found by likeness, a habit only by knowing it.
+HABITS = {
+    "lr": "learning_rate",
+    "learning_rate_init": "learning_rate",
+    "max_iter": "epochs",
+    "max_epochs": "epochs",
+    "n_epochs": "epochs",
+    "early_stopping": "stop",
+    "validation_split": "split",
+    "hidden_layer_sizes": "hidden",
+    "label": "target",
+    "y": "target",
+    "model": "network",
+    "use_bias": "bias",
+    "random_state": "seed",
+    "early_stopping_patience": "patience",
+    "p": "rate",
+    "n_units": "units",
+}
+
+
+class FieldProblem(BaseModel):
+    pointer: str = Field(description="JSON Pointer (RFC 6901) into the body.")
+    code: str
+    message: str
+    suggestion: str | None = None
+
+
+class ProblemBody(BaseModel):
+    """RFC 9457. `code` is stable; further members carry the facts of that code."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str
+    errors: list[FieldProblem] | None = None
+
+
+def responses(*problems: type[errors.Problem]) -> dict[int | str, dict[str, Any]]:
+    """What a route may answer besides success, for its OpenAPI text."""
+    by_status: dict[int, list[type[errors.Problem]]] = {}
+    for problem in problems:
+        by_status.setdefault(problem.status, []).append(problem)
+    return {
+        status: {
+            "description": " ".join(f"`{problem.code}`: {problem.title()}" for problem in found),
+            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemBody"}}},
+        }
+        for status, found in by_status.items()
+    }
+
+
+def render(problem: errors.Problem, request_id: str) -> JSONResponse:
+    body = {
+        "type": f"/errors/{problem.code}",
+        "title": problem.title(),
+        "status": problem.status,
+        "detail": problem.detail,
+        "code": problem.code,
+        "request_id": request_id,
+        **problem.facts,
+    }
+    if problem.errors:
+        body["errors"] = problem.errors
+    return JSONResponse(body, problem.status, problem.headers, MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    def answer(request: Request, problem: errors.Problem) -> JSONResponse:
+        return render(problem, getattr(request.state, "request_id", ""))
+
+    @app.exception_handler(errors.Problem)
+    async def ours(request: Request, problem: errors.Problem) -> JSONResponse:
+        return answer(request, problem)
+
+    @app.exception_handler(RequestValidationError)
+    async def query_or_path(request: Request, error: RequestValidationError) -> JSONResponse:
+        return answer(request, errors.InvalidQuery(errors=[_parameter(one) for one in error.errors()]))
+
+    @app.exception_handler(HTTPException)
+    async def starlettes(request: Request, error: HTTPException) -> JSONResponse:
+        known = {404: errors.NotFound, 405: errors.MethodNotAllowed, 413: errors.PayloadTooLarge}
+        problem = known.get(error.status_code, errors.InvalidRequest)()
+        problem.headers |= dict(error.headers or {})
+        return answer(request, problem)
+
+    @app.exception_handler(DBAPIError)
+    @app.exception_handler(PoolTimeout)
+    async def database_away(request: Request, error: Exception) -> JSONResponse:
+        logger().error("database_failed", error=type(error).__name__, exc_info=error)
+        return answer(request, errors.Unavailable())
+
+    @app.exception_handler(Exception)
+    async def unexpected(request: Request, error: Exception) -> JSONResponse:
+        logger().error("request_failed", exc_info=error)
+        return answer(request, errors.Internal())
+
+
+def _parameter(error: Mapping[str, Any]) -> errors.FieldError:
+    where = [str(part) for part in error["loc"]]
+    return {"pointer": "/" + "/".join(where), "code": _code(error), "message": _sentence(error)}
+
+
+# --- what pydantic found in a body --------------------------------------------------------------------------------
+
+
+def from_validation(error: ValidationError, root: type[BaseModel]) -> errors.InvalidSpec:
+    """Each thing that is wrong, with its JSON Pointer and, for an unknown field, what was probably meant."""
+    found: list[errors.FieldError] = []
+    for one in error.errors(include_url=False, include_input=False, include_context=True):
+        path, siblings = _walk(root, one["loc"])
+        field: errors.FieldError = {"pointer": _pointer(path), "code": _code(one), "message": _sentence(one)}
+        if one["type"] == "extra_forbidden":
+            meant = _meant(str(one["loc"][-1]), siblings)
+            field |= {"suggestion": meant} if meant else {}
+        found.append(field)
+    return errors.InvalidSpec(errors=found[:100])
+
+
+def _code(error: Mapping[str, Any]) -> str:
+    renamed = {"extra_forbidden": "unknown_field", "missing": "missing_field", "value_error": "invalid_value"}
+    return renamed.get(error["type"], error["type"])
+
+
+def _sentence(error: Mapping[str, Any]) -> str:
+    """Pydantic's message without the input that some of them quote."""
+    context = error.get("ctx") or {}
+    match error["type"]:
+        case "union_tag_invalid":
+            return f"Must be one of {context.get('expected_tags')}."
+        case "extra_forbidden":
+            return "There is no such field."
+        case "missing":
+            return "This field is required."
+        case "value_error":
+            return str(context.get("error", "Not acceptable."))
+        case _:
+            return str(error["msg"])
+
+
+def _walk(root: type[BaseModel], location: Sequence[str | int]) -> tuple[list[str | int], Iterable[str]]:
+    """The path of an error in the body (pydantic's location also names union members), and the fields beside it."""
+    path: list[str | int] = []
+    models: list[type[BaseModel]] = [root]
+    siblings: list[str] = list(root.model_fields)
+    for part in location:
+        fields = [model.model_fields[part] for model in models if isinstance(part, str) and part in model.model_fields]
+        if fields:
+            siblings = [name for model in models for name in model.model_fields]
+            models = [model for field in fields for model in _models_in(field.annotation, field.metadata)]
+            path.append(part)
+        elif isinstance(part, int):
+            path.append(part)
+        elif tagged := [model for model in models if part in _tags(model)]:
+            models, siblings = tagged, [name for model in tagged for name in model.model_fields]
+        else:
+            siblings = [name for model in models for name in model.model_fields]
+            path.append(part)
+    return path, siblings
+
+
+def _models_in(annotation: Any, metadata: Iterable[Any] = ()) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if get_origin(annotation) is Annotated:
+        return _models_in(get_args(annotation)[0])
+    return [model for part in get_args(annotation) for model in _models_in(part)]
+
+
+def _tags(model: type[BaseModel]) -> set[str]:
+    tags = (model.model_fields[name].annotation for name in ("name", "type") if name in model.model_fields)
+    return {tag for annotation in tags for tag in get_args(annotation) if isinstance(tag, str)}
+
+
+def _meant(name: str, siblings: Iterable[str]) -> str | None:
+    known = set(siblings)
+    if HABITS.get(name) in known:
+        return HABITS[name]
+    return next(iter(get_close_matches(name, known, n=1, cutoff=0.6)), None)
+
+
+def _pointer(path: Iterable[str | int]) -> str:
+    shown = (str(part)[:KEY_LENGTH].replace("~", "~0").replace("/", "~1") for part in path)
+    return "".join(f"/{part}" for part in shown)

@@ -1,0 +1,88 @@
+"""What every request gets: an id, a cap on its body, a log line, and a place in the histogram."""
+
+import re
+import time
+from typing import Any
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.metrics import REQUEST_SECONDS
+from api.problems import render
+from core import errors
+from core.ids import new_id
+from core.logs import logger
+from core.settings import settings
+
+QUIET = {"/healthz", "/readyz", "/metrics"}
+FORM_OVERHEAD = 64 * 1024  # bytes that a form adds to its file
+
+
+class Requests:
+    """A plain ASGI middleware: Starlette's base class would buffer streams."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        request_id = _request_id(headers.get(b"x-request-id", b""))
+        scope.setdefault("state", {})["request_id"] = request_id
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        started, status = time.monotonic(), 0
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+                self._count(scope, status, time.monotonic() - started)
+            await send(message)
+
+        cap = _cap(scope, headers)
+        length = headers.get(b"content-length", b"0")
+        if length.isdigit() and int(length) > cap:
+            problem = errors.PayloadTooLarge(limit_bytes=cap, headers={"Connection": "close"})
+            await render(problem, request_id)(scope, receive, answer)
+            return
+        await self._app(scope, _capped(receive, cap), answer)
+
+    def _count(self, scope: Scope, status: int, seconds: float) -> None:
+        path = getattr(scope.get("route"), "path", "unknown")
+        REQUEST_SECONDS.labels(scope["method"], path, str(status)).observe(seconds)
+        if path not in QUIET:
+            logger().info(
+                "request_answered", method=scope["method"], route=path, status=status, seconds=round(seconds, 4)
+            )
+
+
+def _request_id(given: bytes) -> str:
+    text = given.decode("ascii", "ignore")
+    return text if re.fullmatch(r"[A-Za-z0-9_-]{8,64}", text) else new_id("req")
+
+
+def _cap(scope: Scope, headers: dict[bytes, bytes]) -> int:
+    is_upload = scope["path"].rstrip("/") == "/v1/datasets" or headers.get(b"content-type", b"").startswith(
+        b"multipart/form-data"
+    )
+    return settings.max_upload_bytes + FORM_OVERHEAD if is_upload else settings.max_body_bytes
+
+
+def _capped(receive: Receive, cap: int) -> Receive:
+    """A body without a stated length is counted as it comes."""
+    seen = 0
+
+    async def counted() -> Any:
+        nonlocal seen
+        message = await receive()
+        if message["type"] == "http.request":
+            seen += len(message.get("body", b""))
+            if seen > cap:
+                raise errors.PayloadTooLarge(limit_bytes=cap, headers={"Connection": "close"})
+        return message
+
+    return counted

@@ -1,0 +1,126 @@
+"""Bytes coming in: raw or as a form, never more of them in memory than a piece."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import PurePosixPath
+from typing import Literal
+
+from fastapi import Request
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
+
+from core import errors, storage
+from core.database import Session, now
+from core.ids import new_id
+from core.storage import StoredFile, upload_key
+from core.tables import Dataset
+
+Format = Literal["csv", "parquet"]
+
+PIECE = 1024 * 1024
+MAX_NAME = 255
+MEDIA_TYPES: dict[str, Format] = {
+    "text/csv": "csv",
+    "application/csv": "csv",
+    "text/tab-separated-values": "csv",
+    "text/plain": "csv",
+    "application/vnd.apache.parquet": "parquet",
+    "application/parquet": "parquet",
+    "application/x-parquet": "parquet",
+}
+SUFFIXES: dict[str, Format] = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".parquet": "parquet", ".pq": "parquet"}
+HOW = (
+    "Send a CSV or Parquet file as `--data-binary @file.csv -H 'Content-Type: text/csv'`, or as a form with "
+    "`-F file=@file.csv`."
+)
+
+
+def media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").split(";")[0].strip().lower()
+
+
+def format_of(content_type: str, name: str | None) -> Format:
+    """By media type, else by the name's suffix. Raises `UnsupportedMediaType`."""
+    if content_type in MEDIA_TYPES and not (name and content_type == "text/plain"):
+        return MEDIA_TYPES[content_type]
+    suffix = PurePosixPath(name or "").suffix.lower()
+    if suffix in SUFFIXES and content_type in ("", "application/octet-stream", "text/plain", *MEDIA_TYPES):
+        return SUFFIXES[suffix]
+    raise errors.UnsupportedMediaType(HOW)
+
+
+def shown_name(name: str | None, fallback: str) -> str:
+    """A file's name as text to show: it never names a path."""
+    plain = "".join(letter for letter in (name or "") if letter.isprintable()).strip()
+    return plain.replace("\\", "/").rsplit("/", 1)[-1][:MAX_NAME] or fallback
+
+
+async def pieces(request: Request) -> AsyncIterator[bytes]:
+    try:
+        async for piece in request.stream():
+            if piece:
+                yield piece
+    except ClientDisconnect as error:
+        raise errors.IncompleteBody() from error
+
+
+@asynccontextmanager
+async def form(request: Request) -> AsyncIterator[FormData]:
+    """The fields of a multipart body; its files lie in temporary files until the context ends."""
+    _, options = parse_options_header(request.headers.get("content-type", ""))
+    if b"boundary" not in options:
+        raise errors.InvalidRequest("The multipart body has no boundary.")
+    try:
+        fields = await MultiPartParser(request.headers, request.stream(), max_files=1, max_fields=20).parse()
+    except MultiPartException as error:
+        raise errors.InvalidRequest("The multipart body is malformed: " + error.message.rstrip(".") + ".") from error
+    except ClientDisconnect as error:
+        raise errors.IncompleteBody() from error
+    try:
+        yield fields
+    finally:
+        await fields.close()
+
+
+def format_of_file(file: UploadFile) -> Format:
+    return format_of((file.content_type or "").split(";")[0].strip().lower(), file.filename)
+
+
+def file_in(fields: FormData) -> UploadFile:
+    found = fields.get("file")
+    if not isinstance(found, UploadFile):
+        raise errors.InvalidRequest("The form has no file in its field `file`; send `-F file=@file.csv`.")
+    return found
+
+
+async def file_pieces(file: UploadFile) -> AsyncIterator[bytes]:
+    while piece := await file.read(PIECE):
+        yield piece
+
+
+async def store(chunks: AsyncIterator[bytes]) -> tuple[str, StoredFile]:
+    """Puts an upload into storage; returns the id that its dataset will have."""
+    dataset_id = new_id("ds")
+    return dataset_id, await storage.storage().put_stream(upload_key(dataset_id), chunks)
+
+
+def new_dataset(
+    session: Session, dataset_id: str, project_id: str, name: str, kind: Format, stored: StoredFile
+) -> Dataset:
+    """The row of an upload whose bytes are in storage."""
+    return Dataset(
+        id=dataset_id,
+        project_id=project_id,
+        name=name,
+        status="processing",
+        format=kind,
+        bytes=stored.bytes,
+        sha256=stored.sha256,
+        upload_key=upload_key(dataset_id),
+        columns=[],
+        warnings=[],
+        files={},
+        created_at=now(session),
+    )

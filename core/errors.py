@@ -1,0 +1,348 @@
+"""Every error a client can meet, one class each: the name is the stable code, the docstring is the sentence.
+
+Raised where the fact is found and never translated on the way out. The same classes serve an HTTP answer
+(`application/problem+json`, RFC 9457) and the `error` of a failed job or an invalid dataset.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+FieldError = dict[str, Any]  # pointer (RFC 6901), code, message, suggestion
+
+
+class Problem(Exception):
+    """Something went wrong."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "problem"
+
+    def __init_subclass__(cls) -> None:
+        cls.code = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
+
+    def __init__(
+        self,
+        detail: str | None = None,
+        *,
+        errors: Sequence[FieldError] = (),
+        headers: Mapping[str, str] | None = None,
+        **facts: Any,
+    ) -> None:
+        self.detail = detail or self.title()
+        self.errors = list(errors)
+        self.headers = dict(headers or {})
+        self.facts = facts
+        super().__init__(self.detail)
+
+    @classmethod
+    def title(cls) -> str:
+        return " ".join((cls.__doc__ or cls.code).split("\n\n")[0].split())
+
+    def as_error(self) -> dict[str, Any]:
+        """The form that stands in `error` of a job or a dataset."""
+        found = {"code": self.code, "message": self.detail, **self.facts}
+        return {**found, "errors": self.errors} if self.errors else found
+
+
+# --- the request ------------------------------------------------------------------------------------------------
+
+
+class MalformedJson(Problem):
+    """The body is not valid JSON."""
+
+    status = 400
+
+
+class IncompleteBody(Problem):
+    """The body ended before it was whole; send it again."""
+
+    status = 400
+
+
+class InvalidRequest(Problem):
+    """The request could not be understood."""
+
+    status = 400
+
+
+class InvalidLastEventId(Problem):
+    """Last-Event-ID must be the number of an event of this job; leave it out to start at the first."""
+
+    status = 400
+
+
+class Unauthenticated(Problem):
+    """This needs a valid API key: send `Authorization: Bearer <key>`."""
+
+    status = 401
+
+    def __init__(self) -> None:
+        super().__init__(headers={"WWW-Authenticate": "Bearer"})
+
+
+class InsufficientScope(Problem):
+    """This key may not do that; use an admin key."""
+
+    status = 403
+
+
+class NotFound(Problem):
+    """Nothing with this address exists in this project."""
+
+    status = 404
+
+
+class MethodNotAllowed(Problem):
+    """This address does not answer to that method."""
+
+    status = 405
+
+
+class NotAcceptable(Problem):
+    """None of the media types in Accept can be served here."""
+
+    status = 406
+
+
+class PayloadTooLarge(Problem):
+    """The body is larger than is accepted here."""
+
+    status = 413
+
+
+class UnsupportedMediaType(Problem):
+    """The media type of the body is not supported here.
+
+    A dataset is sent as `--data-binary @file.csv -H 'Content-Type: text/csv'` or as `-F file=@file.csv`.
+    """
+
+    status = 415
+
+
+class RangeNotSatisfiable(Problem):
+    """The requested range lies outside the artifact."""
+
+    status = 416
+
+
+class InvalidSpec(Problem):
+    """The body was understood, but parts of it are not acceptable."""
+
+    status = 422
+
+
+class InvalidQuery(Problem):
+    """A query parameter is not acceptable."""
+
+    status = 422
+
+
+class InvalidText(Problem):
+    """Text may hold neither NUL nor unpaired surrogates."""
+
+    status = 422
+
+
+class IdempotencyKeyReused(Problem):
+    """This Idempotency-Key was already used with another body; draw a new key for a new request."""
+
+    status = 422
+
+
+class InvalidIdempotencyKey(Problem):
+    """An Idempotency-Key is 1 to 255 printable ASCII characters."""
+
+    status = 400
+
+
+class IdempotencyInProgress(Problem):
+    """The first request with this Idempotency-Key has not been answered yet; send it again shortly."""
+
+    status = 409
+
+
+# --- conflicts and capacity -------------------------------------------------------------------------------------
+
+
+class JobAlreadyTerminal(Problem):
+    """The job has already ended; its state does not change any more."""
+
+    status = 409
+
+
+class ArtifactNotReady(Problem):
+    """The job has not made this artifact yet; it is there once the job has succeeded."""
+
+    status = 409
+
+
+class DatasetNotReady(Problem):
+    """The dataset is still being read."""
+
+    status = 409
+
+
+class DatasetInUse(Problem):
+    """A job that has not ended uses this dataset; cancel it first."""
+
+    status = 409
+
+
+class Unavailable(Problem):
+    """A part of the system is not reachable right now; send the same request again."""
+
+    status = 503
+
+    def __init__(self, detail: str | None = None) -> None:
+        super().__init__(detail, headers={"Retry-After": "2"})
+
+
+class StorageFull(Problem):
+    """The server has no room left to store this."""
+
+    status = 507
+
+
+# --- datasets ---------------------------------------------------------------------------------------------------
+
+
+class DatasetProblem(Problem):
+    """The dataset cannot be used."""
+
+    status = 422
+
+
+class DatasetInvalid(DatasetProblem):
+    """The dataset could not be read, so nothing can be trained on it."""
+
+
+class DatasetEmpty(DatasetProblem):
+    """The file is empty."""
+
+
+class DatasetNoRows(DatasetProblem):
+    """The file has a header but no rows."""
+
+
+class DatasetTooLarge(DatasetProblem):
+    """The table is larger than is accepted here."""
+
+
+class DatasetUnparseable(DatasetProblem):
+    """The file crashed its reader or used up the reader's memory or time; it is not read again."""
+
+
+class CsvMalformed(DatasetProblem):
+    """The file is not a well-formed CSV table."""
+
+
+class CsvEncoding(DatasetProblem):
+    """The file is not UTF-8 text; save it as UTF-8 and send it again."""
+
+
+class ParquetMalformed(DatasetProblem):
+    """The file is not a readable Parquet file."""
+
+
+class DuplicateColumn(DatasetProblem):
+    """Two columns have the same name; names are compared after trimming and Unicode normalisation."""
+
+
+class EmptyColumnName(DatasetProblem):
+    """A column has no name."""
+
+
+class InvalidColumnName(DatasetProblem):
+    """A column name is at most 256 characters and holds no control characters."""
+
+
+# --- what a spec asks of its dataset ----------------------------------------------------------------------------
+
+
+class DataInvalid(Problem):
+    """The dataset cannot be trained on as the spec asks."""
+
+    status = 422
+
+
+class TargetNotFound(DataInvalid):
+    """The dataset has no column with the name of the target."""
+
+
+class ColumnNotFound(DataInvalid):
+    """The dataset has no column with a name that the spec uses."""
+
+
+class TargetNotNumeric(DataInvalid):
+    """A regression needs a target of numbers."""
+
+
+class TargetHasInfinity(DataInvalid):
+    """The target holds an infinite value; remove or correct that row."""
+
+
+class TargetSingleClass(DataInvalid):
+    """The target has one single class, so there is nothing to learn."""
+
+
+class TooManyClasses(DataInvalid):
+    """The target has too many different values to be classes."""
+
+
+class DatasetTooSmall(DataInvalid):
+    """The dataset has too few rows for this split."""
+
+
+class ClassTooSmall(DataInvalid):
+    """A class has too few rows for a stratified split; use `split.method: random`."""
+
+
+class NoFeatures(DataInvalid):
+    """No column is left to learn from."""
+
+
+class FeatureNotSupported(DataInvalid):
+    """A column of this type cannot be a feature; leave it out of `features.include`."""
+
+
+class IncompatibleLoss(DataInvalid):
+    """This loss does not fit this task."""
+
+
+class IncompatibleOutput(DataInvalid):
+    """The last layer does not fit the target."""
+
+
+class ResourcesExceeded(DataInvalid):
+    """The job needs more memory than any worker here has."""
+
+
+# --- how a run ends badly ---------------------------------------------------------------------------------------
+
+
+class Diverged(Problem):
+    """The loss became infinite or not a number; try a smaller learning rate."""
+
+    status = 422
+
+
+class OutOfMemory(Problem):
+    """The training process ran out of the memory reserved for it; use a smaller network or batch."""
+
+    status = 422
+
+
+class WorkerCrashed(Problem):
+    """The training process died again and again; the job was given up."""
+
+
+class WorkerLost(Problem):
+    """The job was interrupted too many times by workers that went away; it was given up."""
+
+
+class Internal(Problem):
+    """Something unexpected happened here; it was logged with this request's id."""
+
+
+def every_problem(root: type[Problem] = Problem) -> list[type[Problem]]:
+    return [found for child in root.__subclasses__() for found in (child, *every_problem(child))]

@@ -1,0 +1,50 @@
+"""The processes, each as one function. `python -m standalone.processes NAME` is how `serve` starts its children:
+without the command line's own imports, which would cost each of them 20 MB.
+"""
+
+import socket
+import sys
+
+
+def api(host: str, port: int, fd: int | None = None) -> None:
+    """Serves HTTP on an address, or on a socket that somebody else has bound already."""
+    import uvicorn
+
+    config = uvicorn.Config(
+        "api.main:app",
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,  # api/requests.py writes the line, with the request's id
+        server_header=False,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=5,
+        h11_max_incomplete_event_size=64 * 1024,
+    )
+    uvicorn.Server(config).run(sockets=None if fd is None else [socket.socket(fileno=fd)])
+
+
+def worker() -> None:
+    """Supervises training processes until SIGTERM."""
+    from worker.app import app
+
+    app.worker_main(["--quiet", "worker", "--loglevel=WARNING", "--without-gossip", "--without-mingle"])
+
+
+def sweeper() -> None:
+    """Rings, rescues and collects until SIGTERM."""
+    from worker.sweeper import main
+
+    main()
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["api", "--fd", number]:
+            api("", 0, int(number))
+        case ["worker"]:
+            worker()
+        case ["sweeper"]:
+            sweeper()
+        case _:
+            sys.exit("standalone.processes: api --fd N | worker | sweeper")

@@ -1,0 +1,64 @@
+"""Blobs: bytes in storage under their SHA-256, and the collector of those that nothing refers to."""
+
+from pathlib import Path
+
+from sqlalchemy import delete, select, update
+
+from core import database, storage
+from core.database import db_now, insert_or_nothing
+from core.storage import StoredFile, blob_key
+from core.tables import Artifact, Blob, Checkpoint, Dataset, Job, Run
+
+COLLECT_AFTER = 3600.0  # seconds since it was touched
+
+
+def keep(project_id: str, file: Path) -> StoredFile:
+    """Stores a file; its row is touched first, so that no collector takes what is about to be referred to."""
+    found = storage.measure(file)
+    with database.writing() as session:
+        touched = update(Blob).where(Blob.project_id == project_id, Blob.sha256 == found.sha256)
+        if not session.execute(touched.values(touched_at=db_now())).rowcount:  # type: ignore[attr-defined]
+            moment = database.now(session)
+            insert_or_nothing(
+                session, Blob, project_id=project_id, sha256=found.sha256, bytes=found.bytes, touched_at=moment
+            )
+        session.commit()
+    storage.storage().put(blob_key(project_id, found.sha256), file)
+    return found
+
+
+def collect() -> int:
+    """Deletes blobs that no row refers to and nobody touched for an hour. Returns how many."""
+    with database.reading() as session:
+        old = session.execute(
+            select(Blob.project_id, Blob.sha256).where(Blob.touched_at < db_now() - COLLECT_AFTER).limit(1000)
+        ).all()
+        used: set[tuple[str, str]] = set()
+        if old:
+            used |= {
+                (project, sha256)
+                for project, sha256 in session.execute(
+                    select(Job.project_id, Artifact.sha256).join(Job, Job.id == Artifact.job_id)
+                )
+            }
+            for project, files in session.execute(select(Dataset.project_id, Dataset.files)):
+                used |= {(project, str(file["sha256"])) for file in files.values()}
+            for project, files in session.execute(
+                select(Run.project_id, Checkpoint.files).join(Run, Run.id == Checkpoint.run_id)
+            ):
+                used |= {(project, str(file["sha256"])) for file in files.values()}
+    collected = 0
+    for project_id, sha256 in ((project, sha256) for project, sha256 in old if (project, sha256) not in used):
+        with database.writing() as session:
+            gone = session.execute(
+                delete(Blob).where(
+                    Blob.project_id == project_id,
+                    Blob.sha256 == sha256,
+                    Blob.touched_at < db_now() - COLLECT_AFTER,  # touched since: somebody is about to refer to it
+                )
+            )
+            session.commit()
+        if gone.rowcount:  # type: ignore[attr-defined]
+            storage.storage().delete(blob_key(project_id, sha256))
+            collected += 1
+    return collected

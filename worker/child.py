@@ -1,0 +1,86 @@
+"""Child processes, seen from their supervisor: forked in milliseconds from a server that has torch loaded already."""
+
+import multiprocessing
+import os
+import sys
+from collections.abc import Iterator
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection
+from typing import Any
+
+from worker.trainer.messages import MAX_MESSAGE, Stop, StopOrder, decode, encode
+
+_context = multiprocessing.get_context("forkserver")
+
+
+def start_forkserver() -> None:
+    """Called once at boot, before any thread. The children inherit an environment that holds no secret."""
+    _context.set_forkserver_preload(["worker.sandbox"])
+    # A child would run this process's main script again (for a console script: import Celery) to find its target.
+    main = sys.modules["__main__"]
+    main.__spec__, main.__file__ = None, None
+    kept = dict(os.environ)
+    os.environ.clear()
+    os.environ |= {
+        "PATH": kept.get("PATH", os.defpath),
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads beside another job are 10-25 times slower
+        "TMPDIR": kept.get("TMPDIR", ""),
+    }
+    try:
+        forkserver.ensure_running()
+    finally:
+        os.environ.clear()
+        os.environ |= kept
+
+
+class Child:
+    """One training or ingest process."""
+
+    def __init__(self, order: str, memory_bytes: int, folder: str) -> None:
+        self._connection, its_end = _context.Pipe()
+        self._process = _context.Process(target=_enter, args=(its_end, order, memory_bytes, folder), daemon=True)
+        self._process.start()
+        its_end.close()  # or its death would never be seen as the end of the pipe
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid
+
+    def messages(self, timeout: float) -> Iterator[Any]:
+        """What it says within `timeout` seconds: returns after the first message and those right behind it.
+
+        Raises `EOFError` when the process is gone.
+        """
+        try:
+            while self._connection.poll(timeout):
+                yield decode(self._connection.recv_bytes(MAX_MESSAGE))
+                timeout = 0.0
+        except (ConnectionError, OSError) as error:
+            raise EOFError from error
+
+    def tell(self, order: StopOrder) -> None:
+        try:
+            self._connection.send_bytes(encode(Stop(order)))
+        except OSError:
+            return  # it is gone, which `messages` will say
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def bury(self) -> str:
+        """Waits for the end of the process, and says how it died."""
+        self._process.join(10)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+        code = self._process.exitcode
+        self._process.close()
+        self._connection.close()
+        return f"signal_{-code}" if code is not None and code < 0 else f"exit_{code}"
+
+
+def _enter(connection: Connection, order: str, memory_bytes: int, folder: str) -> None:
+    from worker.sandbox import enter  # torch: only ever in the child
+
+    enter(connection, order, memory_bytes, folder)

@@ -1,0 +1,131 @@
+"""From the training process to the event log, in small batches: at most 100 ms late, one transaction a batch.
+
+Epochs that were logged before a rescue come again, identical: they are not written twice. Should one differ (another
+CPU, another torch), a `rewound` event says so before the log goes on.
+"""
+
+import time
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.exc import DBAPIError
+
+from core import database, lifecycle, queue
+from core.events import NewEvent
+from core.lifecycle import Claim
+from core.logs import logger
+from core.tables import Event
+from worker.trainer.messages import Logged, Phase
+
+BATCH_SECONDS = 0.1
+MAX_WAITING = 5000  # events held while the database is away; beyond that the training process has to wait
+ORDERS_SECONDS = 1.0  # how often to ask for orders where there is nothing to write
+TIMING = {"seconds", "samples_per_second"}  # differ from one run to the next, and are no part of an epoch's identity
+
+
+class Relay:
+    def __init__(self, claim: Claim, epochs: int) -> None:
+        self._claim = claim
+        self._epochs = epochs
+        self._waiting: list[NewEvent] = []
+        self._job: dict[str, Any] = {}
+        self._last_flush = self._last_orders = 0.0
+        self._logged: dict[int, dict[str, Any]] | None = {} if claim.attempt == 1 else None
+        self.order: str | None = claim.order
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._waiting) >= MAX_WAITING
+
+    def phase(self, message: Phase) -> None:
+        self._job["phase"] = message.phase
+        self._waiting.append(NewEvent("status", {"status": "running", "phase": message.phase}))
+
+    def log(self, message: Logged) -> None:
+        self._waiting.append(NewEvent(message.type, message.data))
+        if message.type == "warning":
+            return
+        epoch = message.data["epoch"]
+        done = epoch if message.type == "epoch" else epoch - 1
+        fraction = done / self._epochs
+        seconds = message.data.get("seconds")
+        eta = round(seconds / done * (self._epochs - done), 3) if seconds is not None and done else None
+        self._job["progress"] = {
+            "epoch": done,
+            "epochs": self._epochs,
+            "step": message.data["step"],
+            "fraction": round(fraction, 6),
+            "eta_seconds": eta,
+        }
+        if message.type == "epoch":
+            self._job["latest_metrics"] = {key: value for key, value in message.data.items() if key != "step"}
+            self._job["best"] = message.best
+
+    def seconds_until_due(self) -> float:
+        if not self._waiting:
+            return ORDERS_SECONDS
+        return max(0.0, self._last_flush + BATCH_SECONDS - time.monotonic())
+
+    def flush(self, *, now: bool = False) -> None:
+        """Writes what is due, and learns what is asked. Raises `Fenced`. Keeps all of it while the database is away."""
+        moment = time.monotonic()
+        try:
+            if self._waiting and (now or moment >= self._last_flush + BATCH_SECONDS):
+                self._last_flush = self._last_orders = moment
+                self._write()
+            elif moment >= self._last_orders + ORDERS_SECONDS:
+                self._last_orders = moment
+                with database.reading() as session:
+                    self.order, _ = lifecycle.orders(session, self._claim)
+        except DBAPIError as error:
+            # A commit whose answer was lost may have happened: look again before writing again.
+            self._logged = None
+            self._last_flush = moment + 1.0
+            logger().warning("events_held_back", error=type(error).__name__, waiting=len(self._waiting))
+
+    def _write(self) -> None:
+        if self._logged is None:
+            self._logged = self._read_logged()
+        new = [event for one in self._waiting for event in self._not_yet_logged(one)]
+        with database.writing() as session:
+            self.order = lifecycle.record(session, self._claim, new, **self._job)
+        self._remember(new)
+        self._waiting, self._job = [], {}
+        queue.wake(self._claim.subject_id)
+
+    def _read_logged(self) -> dict[int, dict[str, Any]]:
+        with database.reading() as session:
+            found = session.execute(
+                select(Event.type, Event.data)
+                .where(Event.run_id == self._claim.run_id, Event.type.in_(("epoch", "rewound")))
+                .order_by(Event.seq)
+            )
+            logged: dict[int, dict[str, Any]] = {}
+            for kind, data in found:
+                if kind == "rewound":
+                    logged = {epoch: facts for epoch, facts in logged.items() if epoch <= data["to_epoch"]}
+                else:
+                    logged[data["epoch"]] = _identity(data)
+            return logged
+
+    def _not_yet_logged(self, event: NewEvent) -> list[NewEvent]:
+        assert self._logged is not None
+        if event.type not in ("epoch", "step"):
+            return [event]
+        epoch = event.data["epoch"]
+        if event.type == "step":
+            return [] if epoch in self._logged else [event]
+        if epoch not in self._logged:
+            return [event]
+        if self._logged[epoch] == _identity(event.data):
+            return []
+        self._logged = {known: facts for known, facts in self._logged.items() if known < epoch}
+        return [NewEvent("rewound", {"to_epoch": epoch - 1}), event]
+
+    def _remember(self, new: list[NewEvent]) -> None:
+        assert self._logged is not None
+        self._logged |= {event.data["epoch"]: _identity(event.data) for event in new if event.type == "epoch"}
+
+
+def _identity(data: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in data.items() if key not in TIMING}

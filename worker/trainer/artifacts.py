@@ -1,0 +1,57 @@
+"""What a training leaves behind: weights, preprocessing, spec and report, each a pure function of spec, data and
+fingerprint, so that the same training gives the same SHA-256."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import rfc8785
+from safetensors.torch import save_file
+from torch import Tensor
+
+from worker.trainer.order import TrainingOrder
+from worker.trainer.preprocessing import Preprocessing
+from worker.trainer.split import Parts
+
+MEDIA_TYPES = {
+    "weights.safetensors": "application/vnd.safetensors",
+    "preprocessing.json": "application/json",
+    "spec.json": "application/json",
+    "report.json": "application/json",
+}
+
+
+def write(
+    folder: Path,
+    order: TrainingOrder,
+    preprocessing: Preprocessing,
+    weights: dict[str, Tensor],
+    parts: Parts,
+    report: dict[str, Any],
+) -> None:
+    folder.mkdir()
+    described = _canonical(preprocessing.model_dump(mode="json"))
+    (folder / "preprocessing.json").write_bytes(described)
+    (folder / "spec.json").write_bytes(_canonical(order.spec.model_dump(mode="json")))
+    rows = {
+        "numbered_from": 0,
+        "train": len(parts.train),
+        "validation": parts.validation.tolist(),
+        "test": parts.test.tolist(),
+    }
+    (folder / "report.json").write_bytes(_canonical({**report, "rows": rows}))
+
+    # safetensors writes its metadata in hash order: with more than one key the file's SHA-256 would be random.
+    header = {
+        "classes": preprocessing.target.classes,
+        "preprocessing_sha256": hashlib.sha256(described).hexdigest(),
+        "spec_version": order.spec.version,
+        "task": preprocessing.target.task,
+    }
+    tensors = {name: tensor.detach().contiguous() for name, tensor in weights.items()}
+    save_file(tensors, folder / "weights.safetensors", metadata={"backpropd": _canonical(header).decode()})
+
+
+def _canonical(value: Any) -> bytes:
+    """Canonical JSON (RFC 8785): one text for one value."""
+    return rfc8785.dumps(value)

@@ -1,0 +1,115 @@
+"""All that is ever said between a supervisor and its child process, one JSON object a message.
+
+The pipe carries bytes (`send_bytes`), never pickles: what comes out of the child is data that was not trusted.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Protocol
+
+MAX_MESSAGE = 64 * 1024 * 1024  # bytes: the largest is the profile of a very wide table
+
+StopOrder = Literal["cancel", "drain"]
+
+# --- from the child -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What is being done now: `loading_data`, `training`, `exporting`. Also says "I live"."""
+
+    phase: str
+    fingerprint: dict[str, Any] | None = None  # torch, threads and CPU capability: what the bits depend on
+    resumed_from_epoch: int | None = None
+
+
+@dataclass(frozen=True)
+class Logged:
+    """A line for the event log: `epoch`, `step` or `warning`."""
+
+    type: Literal["epoch", "step", "warning"]
+    data: dict[str, Any]
+    best: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class CheckpointWritten:
+    """A whole checkpoint lies in `folder`; the supervisor stores it and then deletes it."""
+
+    epoch: int
+    folder: str
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The training is over and its artifacts lie in `folder`."""
+
+    stop_reason: str
+    folder: str
+    epochs: int
+    best: dict[str, Any] | None
+    metrics: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class NothingToKeep:
+    """Told to stop before a single epoch was trained: there are no weights."""
+
+
+@dataclass(frozen=True)
+class Drained:
+    """Told to make room: the last checkpoint is written, and another attempt will go on from it."""
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """A table was read; its files lie in `folder`."""
+
+    folder: str
+    dataset: dict[str, Any]  # rows, columns, warnings, dialect
+
+
+@dataclass(frozen=True)
+class Failed:
+    """It cannot be done, and trying again would not help: the name of a class of `core.errors` and its facts."""
+
+    problem: str
+    detail: str
+    errors: list[dict[str, Any]] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+FromChild = Phase | Logged | CheckpointWritten | Trained | NothingToKeep | Drained | Ingested | Failed
+
+# --- to the child -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Stop:
+    """End at the next step: `cancel` keeps the weights so far, `drain` writes a checkpoint to go on from."""
+
+    order: StopOrder
+
+
+_KINDS: dict[str, type[Any]] = {
+    kind.__name__: kind
+    for kind in (Phase, Logged, CheckpointWritten, Trained, NothingToKeep, Drained, Ingested, Failed, Stop)
+}
+
+
+def encode(message: FromChild | Stop) -> bytes:
+    return json.dumps({"kind": type(message).__name__, **asdict(message)}, allow_nan=False).encode()
+
+
+def decode(data: bytes) -> Any:
+    fields = json.loads(data)
+    return _KINDS[fields.pop("kind")](**fields)
+
+
+class Channel(Protocol):
+    """The child's end of the pipe."""
+
+    def say(self, message: FromChild) -> None: ...
+
+    def stop_order(self) -> StopOrder | None:
+        """What the supervisor has asked for, without waiting."""

@@ -1,0 +1,37 @@
+"""What a training process is told: the resolved spec, and where its table's arrays lie. Pydantic only, no torch."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from core.spec import TrainingSpec
+
+
+class TableColumn(BaseModel):
+    """A column of the table, as ingest has stored it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    type: str
+    values: list[Any] | None = None  # all different values; a value's position is its code
+    number_row: int | None = None  # row of `numbers`, float32, missing is NaN
+    code_row: int | None = None  # row of `codes`, int32, missing is -1
+
+
+class TrainingOrder(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    spec: TrainingSpec  # resolved
+    rows: int
+    columns: list[TableColumn]
+    numbers: str | None  # path of a .npy of shape (columns, rows)
+    codes: str | None  # path of a .npy of shape (columns, rows)
+    checkpoint: str | None  # folder of the checkpoint to go on from
+    folder: str  # private, for checkpoints and artifacts
+    checkpoint_seconds: float
+    keep: Literal["best", "last", "none"]
+    stop: Literal["cancel"] | None = None  # cancelled before this attempt began: only export
+
+    def column(self, name: str) -> TableColumn:
+        return next(column for column in self.columns if column.name == name)
