@@ -309,7 +309,7 @@ def orders(session: Session, claim: Claim) -> tuple[str | None, datetime | None]
     ).one_or_none()
     if found is None:
         raise Fenced
-    return found.stop_order, found.order_deadline
+    return found.stop_order, found.stop_deadline
 
 
 def record(session: Session, claim: Claim, new: Sequence[NewEvent], **job_values: Any) -> str | None:

@@ -165,3 +165,7 @@ def revoke_key(key_id: Annotated[str, typer.Argument(help="The key's id, from `b
 
 def main() -> None:
     app()
+
+
+if __name__ == "__main__":
+    main()

@@ -31,6 +31,7 @@ class Relay:
         self._job: dict[str, Any] = {}
         self._last_flush = self._last_orders = 0.0
         self._logged: dict[int, dict[str, Any]] | None = {} if claim.attempt == 1 else None
+        self._flushed_epoch = False
         self.order: str | None = claim.order
 
     @property
@@ -38,10 +39,16 @@ class Relay:
         return len(self._waiting) >= MAX_WAITING
 
     def phase(self, message: Phase) -> None:
+        if message.phase == "loading_data":
+            return  # the claim has said so
         self._job["phase"] = message.phase
+        if not self._waiting:
+            self._last_flush = time.monotonic()  # what follows a new phase comes at once: they go together
         self._waiting.append(NewEvent("status", {"status": "running", "phase": message.phase}))
 
     def log(self, message: Logged) -> None:
+        if message.type == "epoch" and not self._flushed_epoch:
+            self._flushed_epoch, self._last_flush = True, 0.0  # the first loss is what everybody waits for
         self._waiting.append(NewEvent(message.type, message.data))
         if message.type == "warning":
             return

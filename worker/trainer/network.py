@@ -53,7 +53,7 @@ def build(layers: list[Layer], output: Output, inputs: int, seed: int) -> nn.Seq
 
 
 def _linear(inputs: int, units: int, bias: bool, generator: torch.Generator) -> nn.Linear:
-    linear = nn.utils.skip_init(nn.Linear, inputs, units, bias=bias)
+    linear = nn.Linear(inputs, units, bias=bias)  # not `skip_init`: that imports sympy, 0.5 s in each child
     nn.init.xavier_uniform_(linear.weight, generator=generator)
     if bias:
         nn.init.zeros_(linear.bias)

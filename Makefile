@@ -1,0 +1,45 @@
+# The verbs of this project. `make` alone lists them.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo serve test test-long lint format bench
+
+help:  ## list the verbs
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(READY)  ## a virtual environment with the exact versions of constraints.txt
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[worker,standalone,dev]'
+	@touch $(READY)
+
+demo: setup  ## the whole way, on real data: upload, train, live loss, checked weights
+	$(BIN)/python examples/demo.py
+
+serve: setup  ## everything on this machine, at http://127.0.0.1:8000
+	$(BIN)/backpropd serve
+
+test: setup  ## every test, against real components (15 minutes at most)
+	$(BIN)/python -m pytest -m "not long"
+
+test-long: setup  ## the tests that need more time
+	$(BIN)/python -m pytest -m long
+
+lint: setup  ## ruff, mypy --strict, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup  ## what ruff can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup  ## the tables that docs/ quotes
+	$(BIN)/python benchmarks/latency.py
+	$(BIN)/python benchmarks/burst.py

