@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
 
 from api import uploads
 from api.downloads import Blob, send
@@ -84,7 +85,7 @@ class DatasetRead(BaseModel):
         )
 
 
-def dataset_or_404(session: database.Session, caller: Caller, dataset_id: str) -> Dataset:
+def dataset_or_404(session: Session, caller: Caller, dataset_id: str) -> Dataset:
     found = session.scalar(select(Dataset).where(Dataset.id == dataset_id, Dataset.project_id == caller.project_id))
     if found is None:
         raise errors.NotFound()

@@ -9,7 +9,7 @@ import json
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
@@ -22,14 +22,16 @@ from api.problems import responses
 from api.waiting import MAX_WAIT, waker
 from core import database, errors, events
 from core.settings import settings
-from core.tables import Run
+from core.tables import Event, Run
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["events"])
 
 KEEP_ALIVE_SECONDS = 15.0
 KEPT_FRAMES = 2000  # of a job that is followed; who is further behind reads SQL until it has caught up
 PAGE = 1000
-SSE, LINES, JSON = "text/event-stream", "application/jsonl", "application/json"
+SSE: Final = "text/event-stream"
+LINES: Final = "application/jsonl"
+JSON: Final = "application/json"
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Frame:
     line: bytes
 
     @classmethod
-    def of(cls, event: events.Event) -> "Frame":
+    def of(cls, event: Event) -> "Frame":
         text = json.dumps(events.as_json(event), separators=(",", ":"), allow_nan=False)
         sse = f"id: {event.seq}\nevent: {event.type}\ndata: {text}\n\n"
         return cls(event.seq, event.type == "end", sse.encode(), text.encode() + b"\n")
@@ -244,7 +246,7 @@ async def _page(job_id: str, run_id: str, after: int, limit: int, wait: float) -
 
 def _is_end(run_id: str, seq: int) -> bool:
     with database.reading() as session:
-        kind = session.scalar(select(events.Event.type).where(events.Event.run_id == run_id, events.Event.seq == seq))
+        kind = session.scalar(select(Event.type).where(Event.run_id == run_id, Event.seq == seq))
         return kind == "end"
 
 

@@ -10,6 +10,7 @@ import rfc8785
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from api import strict_json, uploads
 from api.datasets import dataset_or_404
@@ -96,7 +97,7 @@ class JobRead(BaseModel):
                 AttemptRead(**{field: getattr(one, field) for field in AttemptRead.model_fields}) for one in attempts
             ],
             metadata=row.annotations,
-            priority=named[row.priority],  # type: ignore[arg-type]
+            priority=named[row.priority],
             links={
                 "self": self,
                 "events": f"{self}/events",
@@ -108,7 +109,7 @@ class JobRead(BaseModel):
         )
 
 
-def job_or_404(session: database.Session, caller: Caller, job_id: str) -> Job:
+def job_or_404(session: Session, caller: Caller, job_id: str) -> Job:
     found = session.scalar(select(Job).where(Job.id == job_id, Job.project_id == caller.project_id))
     if found is None:
         raise errors.NotFound()
@@ -121,7 +122,7 @@ def _read(caller: Caller, job_id: str) -> JobRead:
         return JobRead.of(job, _attempts(session, [job_id]).get(job_id, []))
 
 
-def _attempts(session: database.Session, job_ids: list[str]) -> dict[str, list[Attempt]]:
+def _attempts(session: Session, job_ids: list[str]) -> dict[str, list[Attempt]]:
     found: dict[str, list[Attempt]] = {}
     rows = session.execute(
         select(Run.subject_id, Attempt)
@@ -237,7 +238,7 @@ async def _create_from_form(request: Request, caller: Caller, key: str | None) -
     fingerprint = _fingerprint({**body, "file": stored.sha256})
     shown = uploads.shown_name(file.filename, f"dataset.{kind}")
 
-    def brought(session: database.Session) -> Dataset:
+    def brought(session: Session) -> Dataset:
         return uploads.new_dataset(session, dataset_id, caller.project_id, shown, kind, stored)
 
     return await asyncio.to_thread(_submit, caller, asked, fingerprint, key, request.state.request_id, brought)
@@ -265,7 +266,7 @@ def _submit(
     fingerprint: str,
     key: str | None,
     request_id: str,
-    brought: Callable[[database.Session], Dataset] | None = None,
+    brought: Callable[[Session], Dataset] | None = None,
 ) -> tuple[str, bool]:
     """Commits the job (with its dataset, where it brings one), then rings. Returns its id, and whether it was there."""
     job_id = new_id("job")
@@ -297,7 +298,7 @@ def _submit(
     return job_id, False
 
 
-def _claimed_key(session: database.Session, caller: Caller, key: str, fingerprint: str, job_id: str) -> str | None:
+def _claimed_key(session: Session, caller: Caller, key: str, fingerprint: str, job_id: str) -> str | None:
     """Takes an Idempotency-Key for this job, or returns the job that has it."""
     mine = {"fingerprint": fingerprint, "job_id": job_id, "created_at": now(session)}
     if insert_or_nothing(session, IdempotentRequest, project_id=caller.project_id, key=key, **mine):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from importlib.metadata import version
+from typing import Any
 
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -47,7 +48,7 @@ class FromTheDatabase(Collector):
             runs = session.execute(
                 select(Run.kind, Run.status, func.count()).where(Run.status != "ended").group_by(Run.kind, Run.status)
             ).all()
-            oldest = session.scalar(select(func.max(db_now() - Run.queued_at)).where(Run.status == "queued"))
+            oldest: Any = session.scalar(select(func.max(db_now() - Run.queued_at)).where(Run.status == "queued"))
             alive = Worker.last_beat > db_now() - settings.lease_seconds
             workers, slots = session.execute(
                 select(func.count(), func.coalesce(func.sum(Worker.slots), 0)).where(alive)
@@ -63,7 +64,7 @@ class FromTheDatabase(Collector):
         yield _family(
             "backpropd_runs", "Unfinished units of work.", ["kind", "status"], [((k, s), count) for k, s, count in runs]
         )
-        yield _family("backpropd_queue_oldest_seconds", "Age of the oldest queued run.", [], [((), oldest or 0.0)])
+        yield _family("backpropd_queue_oldest_seconds", "Age of the oldest queued run.", [], [((), float(oldest or 0))])
         yield _family("backpropd_workers", "Workers that beat within a lease.", [], [((), workers)])
         yield _family("backpropd_worker_slots", "Runs that they can hold at once.", [], [((), slots)])
         yield _family("backpropd_run_interruptions", "Runs taken back from lost workers.", [], [((), interrupted)])

@@ -141,7 +141,7 @@ def from_validation(error: ValidationError, root: type[BaseModel]) -> errors.Inv
 
 def _code(error: Mapping[str, Any]) -> str:
     renamed = {"extra_forbidden": "unknown_field", "missing": "missing_field", "value_error": "invalid_value"}
-    return renamed.get(error["type"], error["type"])
+    return renamed.get(error["type"], str(error["type"]))
 
 
 def _sentence(error: Mapping[str, Any]) -> str:

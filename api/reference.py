@@ -13,6 +13,7 @@ from fastapi.staticfiles import StaticFiles
 from pydantic.json_schema import models_json_schema
 
 from api import events, jobs, problems
+from core.errors import InvalidQuery
 from core.spec import TrainingSpec
 
 STATIC = Path(__file__).parent / "static"
@@ -61,7 +62,7 @@ def _use_problems(operation: dict[str, Any]) -> None:
     """FastAPI's own 422 is never sent: ours is, and says so where the route did not."""
     answer = operation["responses"].get("422", {})
     if "application/json" in answer.get("content", {}):
-        operation["responses"]["422"] = problems.responses(problems.errors.InvalidQuery)[422]
+        operation["responses"]["422"] = problems.responses(InvalidQuery)[422]
 
 
 def downgraded(found: dict[str, Any]) -> dict[str, Any]:

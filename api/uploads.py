@@ -7,12 +7,13 @@ from typing import Literal
 
 from fastapi import Request
 from python_multipart.multipart import parse_options_header
+from sqlalchemy.orm import Session
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
 from core import errors, storage
-from core.database import Session, now
+from core.database import now
 from core.ids import new_id
 from core.storage import StoredFile, upload_key
 from core.tables import Dataset

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, select, text
+from sqlalchemy import Connection, CursorResult, Engine, Result, create_engine, event, make_url, select, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
@@ -126,9 +126,7 @@ def writing() -> Iterator[Session]:
 
 def now(session: Session) -> datetime:
     """The database's clock, for a row that is about to be inserted."""
-    moment = session.scalar(select(db_now()))
-    assert moment is not None
-    return moment
+    return session.execute(select(db_now())).scalar_one()
 
 
 def serialise_claims(session: Session) -> None:
@@ -147,4 +145,10 @@ def insert_or_nothing(session: Session, table: Any, **values: Any) -> bool:
 
     dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
     found = session.execute(dialect.insert(table).values(**values).on_conflict_do_nothing())
-    return bool(found.rowcount)
+    return changed(found) == 1
+
+
+def changed(result: Result[Any]) -> int:
+    """How many rows an UPDATE, INSERT or DELETE changed."""
+    assert isinstance(result, CursorResult)
+    return int(result.rowcount)

@@ -10,7 +10,6 @@ import structlog
 
 from core.settings import settings
 
-
 # Without the local variables: they hold keys, rows and connection strings.
 _TRACEBACKS = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
 
@@ -25,9 +24,7 @@ def configure() -> None:
     ]
     readable = settings.log_format == "console" or (settings.log_format == "auto" and sys.stderr.isatty())
     render: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer()]
-        if readable
-        else [_TRACEBACKS, structlog.processors.JSONRenderer()]
+        [structlog.dev.ConsoleRenderer()] if readable else [_TRACEBACKS, structlog.processors.JSONRenderer()]
     )
     structlog.configure(
         processors=[*shared, *render],

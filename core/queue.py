@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import redis
 from celery import Celery
-from kombu import Queue
+from kombu.entity import Queue
 
 from core.logs import logger
 from core.settings import settings
@@ -40,7 +40,7 @@ celery.conf.update(
     task_ignore_result=True,
     task_serializer="json",
     accept_content=["json"],  # never pickle
-    task_queues=[Queue(CPU_QUEUE)],
+    task_queues=[Queue(CPU_QUEUE)],  # type: ignore[no-untyped-call]
     task_default_queue=CPU_QUEUE,
     task_create_missing_queues=False,  # a typo must not make a queue that nobody reads
     task_acks_late=True,  # a thread that supervises holds its message: back-pressure

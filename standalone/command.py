@@ -150,7 +150,7 @@ def revoke_key(key_id: Annotated[str, typer.Argument(help="The key's id, from `b
     from sqlalchemy import update
 
     from core import database
-    from core.database import db_now
+    from core.database import changed, db_now
     from core.tables import Key
 
     with database.writing() as session:
@@ -158,7 +158,7 @@ def revoke_key(key_id: Annotated[str, typer.Argument(help="The key's id, from `b
             update(Key).where(Key.id == key_id, Key.revoked_at.is_(None)).values(revoked_at=db_now())
         )
         session.commit()
-    if not found.rowcount:  # type: ignore[attr-defined]
+    if not changed(found):
         print("backpropd: there is no such key that is still valid", file=sys.stderr)
         raise typer.Exit(1)
 

@@ -8,9 +8,10 @@ import time
 from celery import signals
 from sqlalchemy import delete, update
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
 
 from core import database, lifecycle, logs
-from core.database import db_now, insert_or_nothing
+from core.database import changed, db_now, insert_or_nothing
 from core.logs import logger
 from core.queue import celery
 from core.settings import settings
@@ -89,9 +90,9 @@ def _look() -> None:
         thread.start()
 
 
-def _write_row(session: database.Session) -> None:
+def _write_row(session: Session) -> None:
     found = session.execute(update(Worker).where(Worker.id == slots.worker_id).values(last_beat=db_now()))
-    if found.rowcount:  # type: ignore[attr-defined]
+    if changed(found):
         return
     moment = database.now(session)
     insert_or_nothing(

@@ -5,7 +5,7 @@ from pathlib import Path
 from sqlalchemy import delete, select, update
 
 from core import database, storage
-from core.database import db_now, insert_or_nothing
+from core.database import changed, db_now, insert_or_nothing
 from core.storage import StoredFile, blob_key
 from core.tables import Artifact, Blob, Checkpoint, Dataset, Job, Run
 
@@ -17,7 +17,7 @@ def keep(project_id: str, file: Path) -> StoredFile:
     found = storage.measure(file)
     with database.writing() as session:
         touched = update(Blob).where(Blob.project_id == project_id, Blob.sha256 == found.sha256)
-        if not session.execute(touched.values(touched_at=db_now())).rowcount:  # type: ignore[attr-defined]
+        if not changed(session.execute(touched.values(touched_at=db_now()))):
             moment = database.now(session)
             insert_or_nothing(
                 session, Blob, project_id=project_id, sha256=found.sha256, bytes=found.bytes, touched_at=moment
@@ -58,7 +58,7 @@ def collect() -> int:
                 )
             )
             session.commit()
-        if gone.rowcount:  # type: ignore[attr-defined]
+        if changed(gone):
             storage.storage().delete(blob_key(project_id, sha256))
             collected += 1
     return collected

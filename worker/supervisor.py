@@ -132,7 +132,7 @@ def _lay_out(claim: Claim, folder: Path) -> tuple[str, Relay]:
         checkpoint=_fetch_checkpoint(claim, list(checkpoints), folder),
         folder=str(folder),
         checkpoint_seconds=settings.checkpoint_seconds,
-        keep=job.keep if job.keep in ("best", "last") else "none",  # type: ignore[arg-type]
+        keep=job.keep if job.keep in ("best", "last") else "none",
         stop="cancel" if claim.order == "cancel" else None,
     )
     return training.model_dump_json(), Relay(claim, job.resolved_spec.training.epochs)
@@ -295,7 +295,7 @@ def _settle(claim: Claim, outcome: Outcome, relay: Relay) -> None:
             _store_dataset(claim, outcome)
         case NothingToKeep() | CutOff():
             with database.writing() as session:
-                lifecycle.succeed(session, claim, "user_cancel", [], [])
+                lifecycle.succeed(session, claim, "user_cancel", [])
         case Failed():
             _give_up(claim, _problem(outcome))
         case Drained() | Shelved():
@@ -315,7 +315,7 @@ def _succeed(claim: Claim, trained: Trained) -> None:
         stored = blobs.keep(claim.project_id, file)
         made.append(MadeFile(file.name, MEDIA_TYPES[file.suffix], stored.sha256, stored.bytes))
     with database.writing() as session:
-        lifecycle.succeed(session, claim, trained.stop_reason, made, [], best=trained.best)
+        lifecycle.succeed(session, claim, trained.stop_reason, made, best=trained.best)
 
 
 def _write_metrics(claim: Claim, path: Path) -> None:

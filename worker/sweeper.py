@@ -12,7 +12,7 @@ from sqlalchemy import delete, func, or_, select, update
 from sqlalchemy.exc import DBAPIError
 
 from core import database, errors, lifecycle, logs, queue
-from core.database import db_now, insert_or_nothing
+from core.database import changed, db_now, insert_or_nothing
 from core.ids import new_id
 from core.logs import logger
 from core.settings import settings
@@ -74,7 +74,7 @@ class Sweeper:
                 .values(holder=self._holder, lease_until=db_now() + 3 * settings.sweep_seconds)
             )
             session.commit()
-            return bool(found.rowcount)  # type: ignore[attr-defined]
+            return changed(found) == 1
 
     def _clock_is_steady(self) -> bool:
         """SQLite has the machine's clock: after a jump every lease looks dead, or none. Let them be renewed first."""

@@ -86,10 +86,10 @@ def explain(source: Path, message: str) -> errors.CsvMalformed:
                 f"A quotation mark is not closed, or stands in mid field, at or before line {rows.line_num}.",
                 row=rows.line_num,
             )
-    line = re.search(r"Line: (\d+)", message)
     if "maximum line size" in message.lower():
         return errors.CsvMalformed(f"A line is longer than {MAX_LINE:,} bytes.", limit_bytes=MAX_LINE)
-    return errors.CsvMalformed(**({"row": int(line[1])} if line else {}))
+    line = re.search(r"Line: (\d+)", message)
+    return errors.CsvMalformed(row=int(line[1])) if line else errors.CsvMalformed()
 
 
 def _check_text(source: Path) -> None:

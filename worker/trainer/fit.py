@@ -65,7 +65,7 @@ def fit(
         started = spoke = time.monotonic()
         started_at_step = at.step
         order = _row_order(training.seed, epoch, len(train))
-        batches = order.split(training.batch_size)
+        batches = torch.split(order, training.batch_size)
         if needs_two_rows and len(batches[-1]) == 1 and len(batches) > 1:
             batches = batches[:-1]  # one row has no variance: batch norm would refuse it
         if at.batch == 0:

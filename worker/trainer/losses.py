@@ -37,7 +37,7 @@ def target_tensor(loss: Loss, target: Tensor) -> Tensor:
 @torch.no_grad()
 def predict(forward: Callable[[Tensor], Tensor], features: Tensor) -> Tensor:
     """Logits of all rows, (rows, inputs) -> (rows, units); the network must be in `eval()`."""
-    return torch.cat([forward(part) for part in features.split(EVALUATION_ROWS)])
+    return torch.cat([forward(part) for part in torch.split(features, EVALUATION_ROWS)])
 
 
 def metrics(loss: Loss, logits: Tensor, target: Tensor) -> dict[str, float]:

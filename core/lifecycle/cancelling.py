@@ -1,0 +1,49 @@
+"""What a user asks of a job that has not ended."""
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from core import errors
+from core.database import db_now
+from core.lifecycle.moves import end, log, move, status_event, update_job
+from core.lifecycle.states import TERMINAL, Keep
+from core.settings import settings
+from core.tables import Job, Run
+
+
+def request_cancel(session: Session, project_id: str, job_id: str, keep: Keep, *, force: bool) -> Job:
+    """Cancels a job at once when no worker has it, else asks its worker to. Asking twice is asking once. Commits.
+
+    Raises `NotFound`, or `JobAlreadyTerminal`.
+    """
+    run = session.scalar(
+        select(Run)
+        .where(Run.subject_id == job_id, Run.kind == "training", Run.project_id == project_id)
+        .with_for_update()
+    )
+    if run is None:
+        raise errors.NotFound()
+    job = session.get_one(Job, job_id)
+    if job.status in TERMINAL and job.status != "cancelled":
+        raise errors.JobAlreadyTerminal(status=job.status)
+    if job.status == "cancelled" or (job.status == "cancelling" and not force):
+        session.rollback()
+        return job
+
+    grace = 0.0 if force else settings.cancel_grace_seconds
+    deadline = {"stop_deadline": db_now() + grace}
+    session.execute(update(Run).where(Run.id == run.id).values(stop_order="cancel", **deadline))
+    requested = {"keep": keep, "cancel_requested_at": func.coalesce(Job.cancel_requested_at, db_now())}
+    if run.status in ("waiting", "queued") and run.attempt == 0:
+        update_job(session, job_id, **requested)
+        end(session, run, "cancelled", "user_cancel", None, outcome="cancelled", cause=None)
+    elif job.status == "queued":
+        # It waits between two attempts: the next one only exports what the last checkpoint holds.
+        move(session, job_id, "cancelling", **requested)
+        session.execute(update(Run).where(Run.id == run.id).values(not_before=None))
+        log(session, run.id, [status_event("cancelling", None)])
+    elif move(session, job_id, "cancelling", **requested):
+        log(session, run.id, [status_event("cancelling", None)])
+    session.commit()
+    session.refresh(job)
+    return job

@@ -1,0 +1,95 @@
+"""Which run a worker takes next: decided in one transaction, here and not by the queue."""
+
+from sqlalchemy import func, or_, select, update
+from sqlalchemy.orm import Session
+
+from core.database import db_now, now, serialise_claims
+from core.lifecycle.moves import log, move, status_event
+from core.lifecycle.states import Capacity, Claim
+from core.settings import settings
+from core.tables import Attempt, Job, Project, Run
+
+STARVING_SECONDS = 60.0  # a run queued for this long stops smaller ones on workers that could hold it
+
+
+def claim_next(session: Session, worker_id: str, capacity: Capacity) -> Claim | None:
+    """Takes the run whose turn it is among those that fit this worker, or nothing. Commits."""
+    slots = [slot for slot, free in (("training", capacity.training_slots), ("short", capacity.short_slots)) if free]
+    is_due = (Run.status == "queued", Run.slot.in_(slots), or_(Run.not_before.is_(None), Run.not_before <= db_now()))
+    if session.scalar(select(Run.id).where(*is_due).limit(1)) is None:
+        return None  # the usual answer of an idle look, without taking the lock
+
+    serialise_claims(session)
+    starving = select(Run.id).where(
+        *is_due,
+        Run.queued_at < db_now() - STARVING_SECONDS,
+        Run.memory <= capacity.total_memory,
+        Run.memory > capacity.free_memory,
+    )
+    if session.scalar(starving.limit(1)) is not None:
+        return None
+    found = session.scalar(
+        select(Run)
+        .join(Project, Project.id == Run.project_id)
+        .where(*is_due, Run.memory <= capacity.free_memory)
+        .order_by(Project.virtual_time, Project.running, Run.priority.desc(), Run.queued_at, Run.id)
+        .limit(1)
+    )
+    if found is None:
+        return None
+    taken = session.execute(
+        update(Run)
+        .where(Run.id == found.id, Run.status == "queued")
+        .values(
+            status="running",
+            attempt=Run.attempt + 1,
+            worker_id=worker_id,
+            lease_until=db_now() + settings.lease_seconds,
+            not_before=None,
+        )
+        .returning(Run.attempt, Run.stop_order)
+        .execution_options(synchronize_session=False)
+    ).one_or_none()
+    if taken is None:
+        return None
+    claim = Claim(
+        found.id, found.kind, found.subject_id, found.project_id, taken.attempt, found.memory, taken.stop_order
+    )
+
+    session.add(
+        Attempt(
+            run_id=claim.run_id,
+            number=claim.attempt,
+            worker_id=worker_id,
+            outcome="running",
+            started_at=now(session),
+        )
+    )
+    if claim.kind == "training":
+        started = {"phase": "loading_data", "started_at": func.coalesce(Job.started_at, db_now())}
+        if move(session, claim.subject_id, "running", **started):
+            log(session, claim.run_id, [status_event("running", "loading_data")])
+    session.execute(
+        update(Project)
+        .where(Project.id == claim.project_id)
+        .values(
+            queued=Project.queued - 1,
+            running=Project.running + 1,
+            virtual_time=Project.virtual_time + 1.0 / Project.weight,
+        )
+        .execution_options(synchronize_session=False)
+    )
+    session.commit()
+    return claim
+
+
+def claimable(session: Session) -> int:
+    """Runs that a worker could take at this moment."""
+    return (
+        session.scalar(
+            select(func.count())
+            .select_from(Run)
+            .where(Run.status == "queued", or_(Run.not_before.is_(None), Run.not_before <= db_now()))
+        )
+        or 0
+    )

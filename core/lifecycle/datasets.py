@@ -1,0 +1,87 @@
+"""How an ingest ends, and what becomes of the jobs that waited for it."""
+
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from core import errors
+from core.database import db_now
+from core.events import NewEvent
+from core.lifecycle.moves import end, end_run, lock, log, status_event, update_job
+from core.lifecycle.states import Claim
+from core.lifecycle.submitting import enter_queue, refuse_what_fits_nowhere, resolve_for
+from core.resolve import Resolved
+from core.tables import AttemptOutcome, Dataset, Job, Run
+
+
+def dataset_ready(session: Session, claim: Claim, **dataset: Any) -> list[str]:
+    """Ends an ingest well, and queues the jobs that waited for it. Commits. Returns the jobs that changed."""
+    locked = lock(session, claim)
+    end_run(session, locked, "succeeded", None)
+    session.execute(
+        update(Dataset)
+        .where(Dataset.id == claim.subject_id, Dataset.status == "processing")
+        .values(status="ready", **dataset)
+        .execution_options(synchronize_session=False)
+    )
+    found = session.get_one(Dataset, claim.subject_id, populate_existing=True)
+    changed = settle_waiting(session, claim.subject_id, lambda job: resolve_for(job.spec, found))
+    session.commit()
+    return changed
+
+
+def dataset_invalid(session: Session, claim: Claim, problem: errors.Problem) -> list[str]:
+    """Ends an ingest badly, and with it the jobs that waited. Commits. Returns the jobs that changed."""
+    changed = reject_dataset(session, lock(session, claim), problem, "failed", problem.code)
+    session.commit()
+    return changed
+
+
+def reject_dataset(
+    session: Session, run: Run, problem: errors.Problem, outcome: AttemptOutcome, cause: str
+) -> list[str]:
+    end_run(session, run, outcome, cause)
+    session.execute(
+        update(Dataset)
+        .where(Dataset.id == run.subject_id, Dataset.status == "processing")
+        .values(status="invalid", error=problem.as_error())
+        .execution_options(synchronize_session=False)
+    )
+
+    def refuse(job: Job) -> Resolved:
+        raise errors.DatasetInvalid(dataset_id=run.subject_id, error=problem.as_error())
+
+    return settle_waiting(session, run.subject_id, refuse)
+
+
+def settle_waiting(session: Session, dataset_id: str, decide: Callable[[Job], Resolved]) -> list[str]:
+    """Each job that waited for this dataset is queued, or fails `data_invalid` with what was found."""
+    waiting = session.execute(
+        select(Run, Job)
+        .join(Job, Job.id == Run.subject_id)
+        .where(Job.dataset_id == dataset_id, Run.kind == "training", Run.status == "waiting")
+        .order_by(Run.id)
+        .with_for_update(of=Run)
+    ).all()
+    for run, job in waiting:
+        try:
+            resolved = decide(job)
+            refuse_what_fits_nowhere(session, resolved)
+        except errors.Problem as problem:
+            error = {**problem.as_error(), "code": "data_invalid", "reason": problem.code}
+            end(session, run, "failed", None, error, outcome="failed", cause=problem.code)
+            continue
+        warnings = [warning.model_dump(mode="json") for warning in resolved.warnings]
+        session.execute(
+            update(Run)
+            .where(Run.id == run.id, Run.status == "waiting")
+            .values(status="queued", memory=resolved.memory, queued_at=db_now())
+        )
+        update_job(
+            session, job.id, phase=None, resolved_spec=resolved.spec, outputs=resolved.outputs, warnings=warnings
+        )
+        log(session, run.id, [status_event("queued", None), *(NewEvent("warning", warning) for warning in warnings)])
+        enter_queue(session, run.project_id)
+    return [job.id for _, job in waiting]

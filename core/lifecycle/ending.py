@@ -1,0 +1,95 @@
+"""How a claim ends. Each of these is fenced, and commits."""
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from sqlalchemy import insert, select
+from sqlalchemy.orm import Session
+
+from core import errors
+from core.database import now
+from core.events import NewEvent
+from core.ids import new_id
+from core.lifecycle.datasets import reject_dataset
+from core.lifecycle.moves import end, lock, requeue
+from core.lifecycle.states import Claim, MadeFile
+from core.tables import Artifact, AttemptOutcome, Job, Run
+
+RETRY_DELAYS = (0.0, 10.0, 40.0)  # seconds before the training process is tried again after it died by itself
+INGEST_RETRIES = 1  # a table that crashed its reader twice will do so again
+MAX_INTERRUPTIONS = 20
+
+
+def succeed(
+    session: Session, claim: Claim, stop_reason: str, made: Iterable[MadeFile], **job: Any
+) -> Literal["succeeded", "cancelled"]:
+    """Ends a training with its artifacts: `succeeded`, or `cancelled` where that was accepted first. Commits.
+
+    A cancelled job whose user asked for nothing to be kept gets no artifacts.
+    """
+    locked = lock(session, claim)
+    keep = session.scalar(select(Job.keep).where(Job.id == claim.subject_id))
+    cancelled = locked.stop_order == "cancel"
+    kept = [] if cancelled and keep == "none" else list(made)
+    moment = now(session)
+    if kept:
+        session.execute(
+            insert(Artifact),
+            [{"id": new_id("art"), "job_id": claim.subject_id, "created_at": moment, **one.__dict__} for one in kept],
+        )
+    status: Literal["succeeded", "cancelled"] = "cancelled" if cancelled else "succeeded"
+    reason = "user_cancel" if cancelled else stop_reason
+    artifacts = [NewEvent("artifact", {"name": one.name, "sha256": one.sha256, "bytes": one.bytes}) for one in kept]
+    end(session, locked, status, reason, None, outcome=status, cause=None, new=artifacts, job=job)
+    session.commit()
+    return status
+
+
+def fail(session: Session, claim: Claim, problem: errors.Problem) -> None:
+    """Ends a training for a reason that trying again would not change. Commits."""
+    locked = lock(session, claim)
+    end_badly(session, locked, problem, outcome="failed", cause=problem.code)
+    session.commit()
+
+
+def crash(session: Session, claim: Claim, cause: str) -> None:
+    """The training process died by itself: queued again after a while, or given up at the fourth time. Commits."""
+    locked = lock(session, claim)
+    failures = locked.failures + 1
+    if failures > (len(RETRY_DELAYS) if locked.kind == "training" else INGEST_RETRIES):
+        problem: errors.Problem = errors.WorkerCrashed(cause=cause)
+        if locked.kind == "ingest":
+            problem = errors.DatasetUnparseable()
+        end_badly(session, locked, problem, outcome="crashed", cause=cause)
+    else:
+        requeue(session, locked, "crashed", cause, failures=failures, delay=RETRY_DELAYS[failures - 1])
+    session.commit()
+
+
+def release(session: Session, claim: Claim, cause: str) -> None:
+    """The worker stops and gives the run back, with its last checkpoint. Commits."""
+    locked = lock(session, claim)
+    interrupt(session, locked, "interrupted", cause)
+    session.commit()
+
+
+def end_badly(
+    session: Session,
+    run: Run,
+    problem: errors.Problem,
+    *,
+    outcome: AttemptOutcome,
+    cause: str,
+) -> None:
+    if run.kind == "ingest":
+        reject_dataset(session, run, problem, outcome, cause)
+    else:
+        end(session, run, "failed", None, problem.as_error(), outcome=outcome, cause=cause)
+
+
+def interrupt(session: Session, run: Run, outcome: AttemptOutcome, cause: str) -> None:
+    interruptions = run.interruptions + 1
+    if interruptions > MAX_INTERRUPTIONS:
+        end_badly(session, run, errors.WorkerLost(), outcome=outcome, cause=cause)
+    else:
+        requeue(session, run, outcome, cause, interruptions=interruptions)

@@ -1,0 +1,73 @@
+"""What a worker writes while it holds a claim. Each is fenced, and commits."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.orm import Session
+
+from core.database import db_now, now
+from core.events import NewEvent
+from core.lifecycle.moves import append, fence, update_job
+from core.lifecycle.states import Claim, Fenced
+from core.settings import settings
+from core.tables import Attempt, Checkpoint, Run
+
+
+def renew(session: Session, claim: Claim) -> str | None:
+    """Beats the lease; returns what is asked of the worker. Raises `Fenced`. Commits."""
+    found = fence(session, claim, lease_until=db_now() + settings.lease_seconds)
+    session.commit()
+    return found.stop_order
+
+
+def orders(session: Session, claim: Claim) -> tuple[str | None, datetime | None]:
+    """What is asked of the worker, and until when. Raises `Fenced`."""
+    found = session.execute(
+        select(Run.stop_order, Run.stop_deadline).where(
+            Run.id == claim.run_id, Run.attempt == claim.attempt, Run.status == "running"
+        )
+    ).one_or_none()
+    if found is None:
+        raise Fenced
+    return found.stop_order, found.stop_deadline
+
+
+def record(session: Session, claim: Claim, new: Sequence[NewEvent], **job_values: Any) -> str | None:
+    """Appends events and updates what users read of the job; returns what is asked of the worker.
+
+    Raises `Fenced`. Commits.
+    """
+    found = append(session, claim, new)
+    if job_values and claim.kind == "training":
+        update_job(session, claim.subject_id, **job_values)
+    session.commit()
+    return found.stop_order
+
+
+def note_attempt(session: Session, claim: Claim, **values: Any) -> None:
+    """Adds to the line of `attempts[]` that this claim is. Raises `Fenced`. Commits."""
+    fence(session, claim)
+    session.execute(
+        update(Attempt).where(Attempt.run_id == claim.run_id, Attempt.number == claim.attempt).values(**values)
+    )
+    session.commit()
+
+
+def save_checkpoint(session: Session, claim: Claim, epoch: int, files: Mapping[str, Any]) -> None:
+    """Moves the pointer to bytes that are already in storage; keeps the previous one. Raises `Fenced`. Commits."""
+    append(session, claim, [NewEvent("checkpoint", {"epoch": epoch})])
+    newest = session.scalar(select(func.max(Checkpoint.number)).where(Checkpoint.run_id == claim.run_id)) or 0
+    session.add(
+        Checkpoint(
+            run_id=claim.run_id,
+            number=newest + 1,
+            attempt=claim.attempt,
+            epoch=epoch,
+            files=dict(files),
+            created_at=now(session),
+        )
+    )
+    session.execute(delete(Checkpoint).where(Checkpoint.run_id == claim.run_id, Checkpoint.number < newest))
+    session.commit()

@@ -1,0 +1,178 @@
+"""The single moves that every change of state is made of. Each is one conditional UPDATE, or a few that belong
+together; none commits."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session
+
+from core import events
+from core.database import changed, db_now, now
+from core.events import NewEvent
+from core.lifecycle.states import TERMINAL, TRANSITIONS, Claim, Fenced
+from core.tables import Attempt, AttemptOutcome, Checkpoint, Job, JobStatus, Project, Run
+
+
+class Held(NamedTuple):
+    """What a worker learns from every write: it still holds the run, and this is asked of it."""
+
+    next_seq: int
+    stop_order: str | None
+
+
+def fence(session: Session, claim: Claim, **values: Any) -> Held:
+    """An UPDATE that finds its row only while this claim is the current one."""
+    found = session.execute(
+        update(Run)
+        .where(Run.id == claim.run_id, Run.attempt == claim.attempt, Run.status == "running")
+        .values(**(values or {"attempt": claim.attempt}))
+        .returning(Run.next_seq, Run.stop_order)
+        .execution_options(synchronize_session=False)
+    ).one_or_none()
+    if found is None:
+        raise Fenced
+    return Held(found.next_seq, found.stop_order)
+
+
+def lock(session: Session, claim: Claim) -> Run:
+    """The run, held until the transaction ends, while this claim is the current one."""
+    found = session.scalar(
+        select(Run)
+        .where(Run.id == claim.run_id, Run.attempt == claim.attempt, Run.status == "running")
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    if found is None:
+        raise Fenced
+    return found
+
+
+def append(session: Session, claim: Claim, new: Sequence[NewEvent]) -> Held:
+    """Events of a worker: numbers from the run's own counter, in the transaction that holds its row."""
+    found = fence(session, claim, next_seq=Run.next_seq + len(new))
+    events.write(session, claim.run_id, claim.attempt, found.next_seq - len(new), now(session), new)
+    return found
+
+
+def log(session: Session, run_id: str, new: Sequence[NewEvent]) -> None:
+    """Appends events of a move that is not a worker's; its caller holds the run."""
+    found = session.execute(
+        update(Run)
+        .where(Run.id == run_id)
+        .values(next_seq=Run.next_seq + len(new))
+        .returning(Run.next_seq, Run.attempt)
+        .execution_options(synchronize_session=False)
+    ).one()
+    events.write(session, run_id, found.attempt, found.next_seq - len(new), now(session), new)
+
+
+def move(session: Session, job_id: str, to: JobStatus, **values: Any) -> bool:
+    """The one statement that changes a job's status; False when the job is not where it could come from."""
+    sources = [status for status, following in TRANSITIONS.items() if to in following]
+    found = session.execute(
+        update(Job)
+        .where(Job.id == job_id, Job.status.in_(sources))
+        .values(status=to, **values)
+        .execution_options(synchronize_session=False)
+    )
+    return changed(found) == 1
+
+
+def update_job(session: Session, job_id: str, **values: Any) -> None:
+    session.execute(
+        update(Job)
+        .where(Job.id == job_id, Job.status.not_in(TERMINAL))
+        .values(**values)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def end(
+    session: Session,
+    run: Run,
+    status: JobStatus,
+    stop_reason: str | None,
+    error: Mapping[str, Any] | None,
+    *,
+    outcome: AttemptOutcome,
+    cause: str | None,
+    new: Sequence[NewEvent] = (),
+    job: Mapping[str, Any] | None = None,
+) -> None:
+    """The one way into a terminal state: job, run, attempt and the last events, in the caller's transaction."""
+    if status == "failed" and session.scalar(select(Job.status).where(Job.id == run.subject_id)) == "cancelling":
+        status, stop_reason, error = "cancelled", "user_cancel", None
+    end_run(session, run, outcome, cause)
+    if status == "cancelled":
+        move(session, run.subject_id, "cancelling")  # from running; a queued one goes there directly
+    values = {"phase": None, "stop_reason": stop_reason, "error": error, "finished_at": db_now(), **(job or {})}
+    if not move(session, run.subject_id, status, **values):
+        raise Fenced
+    outcome_facts = {"status": status, "stop_reason": stop_reason, "error": error}
+    log(session, run.id, [*new, status_event(status, None), NewEvent("end", outcome_facts)])
+
+
+def end_run(session: Session, run: Run, outcome: AttemptOutcome, cause: str | None) -> None:
+    was = run.status
+    session.execute(
+        update(Run)
+        .where(Run.id == run.id, Run.attempt == run.attempt)
+        .values(status="ended", lease_until=None, worker_id=None)
+        .execution_options(synchronize_session=False)
+    )
+    session.execute(delete(Checkpoint).where(Checkpoint.run_id == run.id))
+    if was == "running":
+        end_attempt(session, run, outcome, cause)
+    count(session, run.project_id, was, None)
+
+
+def requeue(
+    session: Session, run: Run, outcome: AttemptOutcome, cause: str, *, delay: float = 0.0, **counters: int
+) -> None:
+    """Back to the queue, with the fence unchanged: the next claim raises it."""
+    end_attempt(session, run, outcome, cause)
+    session.execute(
+        update(Run)
+        .where(Run.id == run.id, Run.attempt == run.attempt)
+        .values(
+            status="queued",
+            worker_id=None,
+            lease_until=None,
+            queued_at=db_now(),
+            not_before=db_now() + delay if delay else None,
+            **counters,
+        )
+        .execution_options(synchronize_session=False)
+    )
+    if run.kind == "training" and move(session, run.subject_id, "queued", phase=None):
+        facts = {"status": "queued", "phase": None, "cause": cause, "retry_in_seconds": delay}
+        log(session, run.id, [NewEvent("status", facts)])
+    count(session, run.project_id, "running", "queued")
+
+
+def end_attempt(session: Session, run: Run, outcome: AttemptOutcome, cause: str | None) -> None:
+    session.execute(
+        update(Attempt)
+        .where(Attempt.run_id == run.id, Attempt.number == run.attempt)
+        .values(outcome=outcome, cause=cause, ended_at=db_now())
+    )
+
+
+def count(session: Session, project_id: str, was: str, becomes: str | None) -> None:
+    """Keeps the project's number of queued and running runs."""
+    change = {"queued": 0, "running": 0}
+    if was in change:
+        change[was] -= 1
+    if becomes in change:
+        change[becomes] += 1
+    session.execute(
+        update(Project)
+        .where(Project.id == project_id)
+        .values(queued=Project.queued + change["queued"], running=Project.running + change["running"])
+        .execution_options(synchronize_session=False)
+    )
+
+
+def status_event(status: JobStatus, phase: str | None) -> NewEvent:
+    return NewEvent("status", {"status": status, "phase": phase})

@@ -1,0 +1,116 @@
+"""A job or an upload enters: its rows, and its place in the queue."""
+
+from typing import Literal
+
+from sqlalchemy import case, func, select, update
+from sqlalchemy.orm import Session
+
+from core import errors
+from core.database import db_now, now
+from core.events import NewEvent
+from core.ids import new_id
+from core.lifecycle.moves import log, status_event
+from core.lifecycle.states import SLOT_OF
+from core.profile import Column
+from core.resolve import Resolved, resolve
+from core.settings import settings
+from core.spec import TrainingSpec
+from core.tables import Dataset, Job, Project, Run, RunKind, Worker
+
+
+def submit_dataset(session: Session, dataset: Dataset) -> Dataset:
+    """Adds the row of an upload, to be read by a worker. The caller commits, then rings."""
+    session.add(dataset)
+    add_run(session, "ingest", dataset.id, dataset.project_id, status="queued", memory=settings.ingest_memory_bytes)
+    return dataset
+
+
+def submit_job(session: Session, job: Job, dataset: Dataset) -> Job:
+    """Adds a job, resolved against its dataset where that was read already. The caller commits, then rings.
+
+    Raises a `DataInvalid` when the dataset cannot be trained on as the spec asks.
+    """
+    if dataset.status == "invalid":
+        raise errors.DatasetInvalid(dataset_id=dataset.id, error=dataset.error)
+    waits = dataset.status == "processing"
+    memory = 0
+    if not waits:
+        resolved = resolve_for(job.spec, dataset)
+        refuse_what_fits_nowhere(session, resolved)
+        memory = resolved.memory
+        job.resolved_spec, job.outputs = resolved.spec, resolved.outputs
+        job.warnings = [warning.model_dump(mode="json") for warning in resolved.warnings]
+    job.status, job.phase = "queued", "waiting_for_dataset" if waits else None
+    job.progress = {"epoch": 0, "epochs": job.spec.training.epochs, "step": 0, "fraction": 0.0, "eta_seconds": None}
+    session.add(job)
+    session.flush()
+    run = add_run(
+        session,
+        "training",
+        job.id,
+        job.project_id,
+        status="waiting" if waits else "queued",
+        memory=memory,
+        priority=job.priority,
+    )
+    warnings = [NewEvent("warning", dict(warning)) for warning in job.warnings]
+    log(session, run.id, [status_event("queued", job.phase), *warnings])
+    return job
+
+
+def resolve_for(spec: TrainingSpec, dataset: Dataset) -> Resolved:
+    columns = [Column.model_validate(column) for column in dataset.columns]
+    return resolve(spec, columns, dataset.rows or 0)
+
+
+def refuse_what_fits_nowhere(session: Session, resolved: Resolved) -> None:
+    largest = session.scalar(select(func.max(Worker.memory)).where(Worker.last_beat > db_now() - 60.0))
+    if largest is not None and resolved.memory > largest:
+        raise errors.ResourcesExceeded(needed_bytes=resolved.memory, limit_bytes=largest)
+
+
+def add_run(
+    session: Session,
+    kind: RunKind,
+    subject_id: str,
+    project_id: str,
+    *,
+    status: Literal["waiting", "queued"],
+    memory: int,
+    priority: int = 0,
+) -> Run:
+    run = Run(
+        id=new_id("run"),
+        kind=kind,
+        slot=SLOT_OF[kind],
+        subject_id=subject_id,
+        project_id=project_id,
+        status=status,
+        memory=memory,
+        priority=priority,
+        queued_at=now(session),
+    )
+    session.add(run)
+    session.flush()
+    if status == "queued":
+        enter_queue(session, project_id)
+    return run
+
+
+def enter_queue(session: Session, project_id: str) -> None:
+    """A project that had nothing queued or running rejoins at the smallest virtual time of those that have."""
+    others = select(func.min(Project.virtual_time)).where(
+        Project.queued + Project.running > 0, Project.id != project_id
+    )
+    session.execute(
+        update(Project)
+        .where(Project.id == project_id)
+        .values(
+            queued=Project.queued + 1,
+            virtual_time=case(
+                (Project.queued + Project.running > 0, Project.virtual_time),
+                else_=func.coalesce(others.scalar_subquery(), Project.virtual_time),
+            ),
+        )
+        .execution_options(synchronize_session=False)
+    )
