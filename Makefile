@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test test-long lint format bench
+.PHONY: help setup demo serve test test-long lint format docs bench
 
 help:  ## list the verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -39,6 +39,9 @@ lint: setup  ## ruff, mypy --strict, import contracts
 format: setup  ## what ruff can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: setup  ## the pages of docs/ that are written from the code
+	$(BIN)/python -m docs.generate
 
 bench: setup  ## the tables that docs/ quotes
 	$(BIN)/python benchmarks/latency.py
