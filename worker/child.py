@@ -41,6 +41,7 @@ class Child:
         self._connection, its_end = _context.Pipe()
         self._process = _context.Process(target=_enter, args=(its_end, order, memory_bytes, folder), daemon=True)
         self._process.start()
+        self._died: str | None = None
         its_end.close()  # or its death would never be seen as the end of the pipe
 
     @property
@@ -66,10 +67,13 @@ class Child:
             return  # it is gone, which `messages` will say
 
     def kill(self) -> None:
-        self._process.kill()
+        if self._died is None:
+            self._process.kill()
 
     def bury(self) -> str:
         """Waits for the end of the process, and says how it died."""
+        if self._died is not None:
+            return self._died
         self._process.join(10)
         if self._process.is_alive():
             self._process.kill()
@@ -77,7 +81,8 @@ class Child:
         code = self._process.exitcode
         self._process.close()
         self._connection.close()
-        return f"signal_{-code}" if code is not None and code < 0 else f"exit_{code}"
+        self._died = f"signal_{-code}" if code is not None and code < 0 else f"exit_{code}"
+        return self._died
 
 
 def _enter(connection: Connection, order: str, memory_bytes: int, folder: str) -> None:

@@ -195,15 +195,7 @@ def _follow(claim: Claim, lease: Lease, relay: Relay, order: str, folder: Path) 
                 return ending
     finally:
         child.kill()
-        child_died = _bury(child)
-        logger().debug("child_ended", how=child_died)
-
-
-def _bury(child: Child) -> str:
-    try:
-        return child.bury()
-    except ValueError:
-        return "buried"  # already, to learn how it died
+        logger().debug("child_ended", how=child.bury())
 
 
 def _hear(claim: Claim, relay: Relay, message: Any) -> Outcome | None:
