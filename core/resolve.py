@@ -56,6 +56,8 @@ def resolve(spec: TrainingSpec, columns: Sequence[Column], rows: int) -> Resolve
     network, output = _network(spec.network, task, classes, spec.training.loss)
     loss = _loss(spec.training.loss, task, output)
     _rows_suffice(spec, rows - target.missing)
+    if spec.split.method == "stratified" and task == "classification":
+        _classes_suffice(target)
 
     training = spec.training
     if training.batch_size > rows - target.missing:
@@ -294,6 +296,20 @@ def _split_method(spec: TrainingSpec, task: Task) -> Literal["random", "stratifi
     if spec.split.method == "stratified" and task == "regression":
         raise errors.DataInvalid("A stratified split needs classes; use `split.method: random` for a regression.")
     return spec.split.method
+
+
+def _classes_suffice(target: Column) -> None:
+    """A stratified split that was asked for by name holds back rows of each class, so one row of it is too few.
+
+    Under `auto` such a class only trains.
+    """
+    fewest = min(target.counts or [2])
+    if fewest < 2:
+        raise errors.ClassTooSmall(
+            column=target.name,
+            rows=fewest,
+            errors=[{"pointer": "/split/method", "code": "class_too_small", "message": errors.ClassTooSmall.title()}],
+        )
 
 
 def _rows_suffice(spec: TrainingSpec, rows: int) -> None:

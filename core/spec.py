@@ -64,7 +64,7 @@ MONITOR_SYNONYMS = {"val_loss": "valid_loss", "loss": "train_loss"}
 
 HiddenActivation = Literal["linear", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "tanh", "sigmoid", "softplus"]
 OutputActivation = Literal["linear", "sigmoid", "softmax"]
-Activation = Annotated[HiddenActivation | Literal["softmax"], BeforeValidator(_one_of_these(ACTIVATION_SYNONYMS))]
+Activation = Annotated[Literal[HiddenActivation, "softmax"], BeforeValidator(_one_of_these(ACTIVATION_SYNONYMS))]
 Monitor = Annotated[Literal["train_loss", "valid_loss"], BeforeValidator(_one_of_these(MONITOR_SYNONYMS))]
 
 
