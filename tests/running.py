@@ -1,4 +1,4 @@
-"""The shipped command, running: `backpropd serve` as a child process, spoken to over HTTP only."""
+"""The shipped commands, running as child processes, spoken to over HTTP only."""
 
 import json
 import os
@@ -34,74 +34,14 @@ def wait_until(look: Callable[[], Found], seconds: float = 30.0, what: str = "th
     return found
 
 
-class Serve:
-    """`backpropd serve` on a free port. Its log is `log` in the data folder's parent."""
+class Api:
+    """The API at a URL, spoken to with one key."""
 
-    def __init__(self, data_dir: Path, **environment: str) -> None:
-        self.data_dir = data_dir
-        self.log = data_dir.parent / f"{data_dir.name}.log"
-        self._environment = clean_environment(BACKPROPD_LOG_FORMAT="json", **environment)
-        self.process: subprocess.Popen[bytes] | None = None
-        self.url = ""
+    url = ""
 
-    def __enter__(self) -> "Serve":
-        self.start()
-        return self
-
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        self.stop()
-
-    def start(self) -> None:
-        started_at = self.log.stat().st_size if self.log.exists() else 0
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "standalone.command", "serve", "--port", "0", "--data-dir", str(self.data_dir)],
-                env=self._environment,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        text = wait_until(lambda: self._greeting(started_at), 60, "the greeting of `serve`")
-        self.url = text.split("is serving at ")[1].split()[0]
-        self.key = (self.data_dir / "initial-api-key").read_text().strip()
-        self.http = httpx2.Client(
-            base_url=self.url, headers={"Authorization": f"Bearer {self.key}"}, timeout=httpx2.Timeout(70)
-        )
-
-    def _greeting(self, since: int) -> str | None:
-        assert self.process is not None
-        text = self.log.read_bytes()[since:].decode()
-        assert self.process.poll() is None, f"serve ended with {self.process.returncode}:\n{text[-3000:]}"
-        return text if "Ctrl-C stops it" in text else None
-
-    def stop(self, sign: signal.Signals = signal.SIGTERM, seconds: float = 40) -> float:
-        """Ends it; returns how many seconds that took."""
-        if self.process is None:
-            return 0.0
-        self.http.close()
-        started = time.monotonic()
-        self.process.send_signal(sign)
-        self.process.wait(seconds)
-        self.process = None
-        return time.monotonic() - started
-
-    # --- its processes ------------------------------------------------------------------------------------------
-
-    def children(self, name: str) -> list[psutil.Process]:
-        """Processes by their part: api, worker, sweeper, broker, training (children of the forkserver)."""
-        assert self.process is not None
-        direct = psutil.Process(self.process.pid).children()
-        if name == "training":
-            servers = [child for one in self.children("worker") for child in one.children() if _is_forkserver(child)]
-            return [child for server in servers for child in server.children()]
-        marks = {"api": "api", "worker": "worker", "sweeper": "sweeper", "broker": "valkey"}
-        return [child for child in direct if any(marks[name] in word for word in child.cmdline())]
-
-    def child(self, name: str) -> psutil.Process:
-        found: list[psutil.Process] = wait_until(lambda: self.children(name), 20, f"a process {name}")
-        return found[0]
-
-    # --- its API ------------------------------------------------------------------------------------------------
+    def connect(self, url: str, key: str) -> None:
+        self.url, self.key = url, key
+        self.http = httpx2.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=httpx2.Timeout(70))
 
     def upload(self, path: Path, **parameters: str) -> dict[str, Any]:
         answer = self.http.post("/v1/datasets", files={"file": (path.name, path.read_bytes())}, params=parameters)
@@ -159,6 +99,70 @@ class Serve:
         answer = self.http.get(f"/v1/jobs/{job_id}/artifacts/{name}")
         assert answer.status_code == 200, answer.text
         return answer.content
+
+
+class Serve(Api):
+    """`backpropd serve` on a free port. Its log is `log` in the data folder's parent."""
+
+    def __init__(self, data_dir: Path, **environment: str) -> None:
+        self.data_dir = data_dir
+        self.log = data_dir.parent / f"{data_dir.name}.log"
+        self._environment = clean_environment(BACKPROPD_LOG_FORMAT="json", **environment)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> "Serve":
+        self.start()
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        started_at = self.log.stat().st_size if self.log.exists() else 0
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "standalone.command", "serve", "--port", "0", "--data-dir", str(self.data_dir)],
+                env=self._environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        text = wait_until(lambda: self._greeting(started_at), 60, "the greeting of `serve`")
+        url = text.split("is serving at ")[1].split()[0]
+        self.connect(url, (self.data_dir / "initial-api-key").read_text().strip())
+
+    def _greeting(self, since: int) -> str | None:
+        assert self.process is not None
+        text = self.log.read_bytes()[since:].decode()
+        assert self.process.poll() is None, f"serve ended with {self.process.returncode}:\n{text[-3000:]}"
+        return text if "Ctrl-C stops it" in text else None
+
+    def stop(self, sign: signal.Signals = signal.SIGTERM, seconds: float = 40) -> float:
+        """Ends it; returns how many seconds that took."""
+        if self.process is None:
+            return 0.0
+        self.http.close()
+        started = time.monotonic()
+        self.process.send_signal(sign)
+        self.process.wait(seconds)
+        self.process = None
+        return time.monotonic() - started
+
+    # --- its processes ------------------------------------------------------------------------------------------
+
+    def children(self, name: str) -> list[psutil.Process]:
+        """Processes by their part: api, worker, sweeper, broker, training (children of the forkserver)."""
+        assert self.process is not None
+        direct = psutil.Process(self.process.pid).children()
+        if name == "training":
+            servers = [child for one in self.children("worker") for child in one.children() if _is_forkserver(child)]
+            return [child for server in servers for child in server.children()]
+        marks = {"api": "api", "worker": "worker", "sweeper": "sweeper", "broker": "valkey"}
+        return [child for child in direct if any(marks[name] in word for word in child.cmdline())]
+
+    def child(self, name: str) -> psutil.Process:
+        found: list[psutil.Process] = wait_until(lambda: self.children(name), 20, f"a process {name}")
+        return found[0]
 
 
 def _is_forkserver(process: psutil.Process) -> bool:
