@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -20,6 +20,8 @@ keys_app = typer.Typer(help="API keys.", no_args_is_help=True)
 app.add_typer(keys_app, name="keys")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+Host = Annotated[str, typer.Option(help="Address to listen on.", envvar="BACKPROPD_HOST")]
+Port = Annotated[int, typer.Option(help="Port to listen on.", envvar="BACKPROPD_PORT", min=1, max=65535)]
 
 
 def show(rows: list[dict[str, Any]], as_json: bool) -> None:
@@ -36,8 +38,10 @@ def show(rows: list[dict[str, Any]], as_json: bool) -> None:
 
 @app.command(epilog="Example: `backpropd serve --port 8000 --data-dir ./backpropd-data`")
 def serve(
-    port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8000,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(help="Port to listen on; 0 takes a free one.", envvar="BACKPROPD_PORT", min=0, max=65535)
+    ] = 8000,
+    host: Host = "127.0.0.1",
     data_dir: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path("backpropd-data"),
 ) -> None:
     """Runs everything on this machine: API, worker, sweeper, embedded broker, SQLite."""
@@ -52,8 +56,8 @@ def serve(
 
 @app.command(epilog="Example: `backpropd api --host 0.0.0.0 --port 8000`")
 def api(
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8000,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
 ) -> None:
     """Runs one API process. Start as many as you like behind a load balancer."""
     from standalone import processes
@@ -75,6 +79,28 @@ def sweeper() -> None:
     from standalone import processes
 
     processes.sweeper()
+
+
+@app.command(epilog="Example: `backpropd check worker`")
+def check(
+    process: Annotated[Literal["api", "worker", "sweeper"], typer.Argument(help="Which process of this machine.")],
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+) -> None:
+    """Ends with 0 when a process does its work, and with 1 and the reason when it does not. For health checks."""
+    from standalone import checks
+
+    match process:
+        case "api":
+            everywhere = host in ("0.0.0.0", "::")  # noqa: S104 - a comparison
+            reason = checks.api("127.0.0.1" if everywhere else host, port)
+        case "worker":
+            reason = checks.worker()
+        case "sweeper":
+            reason = checks.sweeper()
+    if reason is not None:
+        print(f"backpropd: {reason}", file=sys.stderr)
+        raise typer.Exit(1)
 
 
 @app.command(epilog="Example: `backpropd migrate --json`")

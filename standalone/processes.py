@@ -2,6 +2,7 @@
 without the command line's own imports, which would cost each of them 20 MB.
 """
 
+import signal
 import socket
 import sys
 
@@ -10,6 +11,9 @@ def api(host: str, port: int, fd: int | None = None) -> None:
     """Serves HTTP on an address, or on a socket that somebody else has bound already."""
     import uvicorn
 
+    # Once it has stopped, uvicorn raises the signal again, and a clean stop would look like a violent death.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit())
     config = uvicorn.Config(
         "api.main:app",
         host=host,
