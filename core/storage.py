@@ -5,6 +5,7 @@ makes a half-written file invisible: write under a temporary name, fsync, rename
 points at it. S3 needs no rename: an object appears whole or not at all.
 """
 
+import asyncio
 import hashlib
 import os
 from collections.abc import AsyncIterator, Iterator
@@ -91,7 +92,7 @@ class Storage:
 
         with _our_errors():
             await self._store.put_async(key, measured())
-            self._make_durable(key)
+            await asyncio.to_thread(self._make_durable, key)
         return StoredFile(digest.hexdigest(), size)
 
     def _make_durable(self, key: str) -> None:

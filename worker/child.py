@@ -3,13 +3,16 @@
 import multiprocessing
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from worker.trainer.messages import MAX_MESSAGE, Stop, StopOrder, decode, encode
 
+_starting = threading.Lock()
 _context = multiprocessing.get_context("forkserver")
 
 
@@ -19,6 +22,10 @@ def start_forkserver() -> None:
     # A child would run this process's main script again (for a console script: import Celery) to find its target.
     main = sys.modules["__main__"]
     main.__spec__, main.__file__ = None, None
+    _launch()
+
+
+def _launch() -> None:
     kept = dict(os.environ)
     os.environ.clear()
     os.environ |= {
@@ -34,13 +41,25 @@ def start_forkserver() -> None:
         os.environ |= kept
 
 
+def _is_running() -> bool:
+    """Whether the forkserver lives. The library would start another one itself, with our environment."""
+    pid = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
 class Child:
     """One training or ingest process."""
 
     def __init__(self, order: str, memory_bytes: int, folder: str) -> None:
         self._connection, its_end = _context.Pipe()
         self._process = _context.Process(target=_enter, args=(its_end, order, memory_bytes, folder), daemon=True)
-        self._process.start()
+        with _starting:
+            if not _is_running():
+                _launch()
+            self._process.start()
         self._died: str | None = None
         its_end.close()  # or its death would never be seen as the end of the pipe
 

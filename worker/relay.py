@@ -73,30 +73,33 @@ class Relay:
             return ORDERS_SECONDS
         return max(0.0, self._last_flush + BATCH_SECONDS - time.monotonic())
 
-    def flush(self, *, now: bool = False) -> None:
+    def flush(self) -> None:
         """Writes what is due, and learns what is asked. Raises `Fenced`. Keeps all of it while the database is away."""
         moment = time.monotonic()
         try:
-            if self._waiting and (now or moment >= self._last_flush + BATCH_SECONDS):
-                self._last_flush = self._last_orders = moment
-                self._write()
+            if self._waiting and moment >= self._last_flush + BATCH_SECONDS:
+                self._last_orders = moment
+                self.write_out()
             elif moment >= self._last_orders + ORDERS_SECONDS:
                 self._last_orders = moment
                 with database.reading() as session:
                     self.order, _ = lifecycle.orders(session, self._claim)
         except DBAPIError as error:
-            # A commit whose answer was lost may have happened: look again before writing again.
-            self._logged = None
-            self._last_flush = moment + 1.0
+            self._last_flush = moment + 1.0  # a pause before the next try
             logger().warning("events_held_back", error=type(error).__name__, waiting=len(self._waiting))
 
-    def _write(self) -> None:
-        if self._logged is None:
-            self._logged = self._read_logged()
-        new = [event for one in self._waiting for event in self._not_yet_logged(one)]
+    def write_out(self) -> None:
+        """Writes all that waits, now. Raises `Fenced`, or what the database raises; nothing is dropped by that."""
+        if not self._waiting:
+            return
+        self._last_flush = time.monotonic()
+        logged = self._read_logged() if self._logged is None else self._logged
+        # A commit whose answer is lost may have happened: until it is known, the log itself has to be asked.
+        self._logged = None
+        new = [event for one in self._waiting for event in _not_yet_logged(one, logged)]
         with database.writing() as session:
             self.order = lifecycle.record(session, self._claim, new, **self._job)
-        self._remember(new)
+        self._logged = logged
         self._waiting, self._job = [], {}
         queue.wake(self._claim.subject_id)
 
@@ -115,23 +118,21 @@ class Relay:
                     logged[data["epoch"]] = _identity(data)
             return logged
 
-    def _not_yet_logged(self, event: NewEvent) -> list[NewEvent]:
-        assert self._logged is not None
-        if event.type not in ("epoch", "step"):
-            return [event]
-        epoch = event.data["epoch"]
-        if event.type == "step":
-            return [] if epoch in self._logged else [event]
-        if epoch not in self._logged:
-            return [event]
-        if self._logged[epoch] == _identity(event.data):
-            return []
-        self._logged = {known: facts for known, facts in self._logged.items() if known < epoch}
-        return [NewEvent("rewound", {"to_epoch": epoch - 1}), event]
 
-    def _remember(self, new: list[NewEvent]) -> None:
-        assert self._logged is not None
-        self._logged |= {event.data["epoch"]: _identity(event.data) for event in new if event.type == "epoch"}
+def _not_yet_logged(event: NewEvent, logged: dict[int, dict[str, Any]]) -> list[NewEvent]:
+    """What of an event is news; `logged` learns it."""
+    if event.type not in ("epoch", "step"):
+        return [event]
+    epoch, identity = event.data["epoch"], _identity(event.data)
+    if event.type == "step":
+        return [] if epoch in logged else [event]
+    known = logged.get(epoch)
+    if known == identity:
+        return []
+    for later in [one for one in logged if one >= epoch]:
+        del logged[later]
+    logged[epoch] = identity
+    return [event] if known is None else [NewEvent("rewound", {"to_epoch": epoch - 1}), event]
 
 
 def _identity(data: dict[str, Any]) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def supervise(claim: Claim) -> None:
     try:
         with Lease(claim) as lease:
             try:
-                order, relay = _lay_out(claim, folder)
+                order, relay = _patiently(lambda: _lay_out(claim, folder), lease)
                 outcome = _follow(claim, lease, relay, order, folder)
                 logger().info("run_followed", outcome=type(outcome).__name__)
                 _persist(lambda: _settle(claim, outcome, relay))
@@ -90,6 +90,17 @@ def supervise(claim: Claim) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         queue.wake(claim.subject_id)
         structlog.contextvars.clear_contextvars()
+
+
+def _patiently(lay_out: Callable[[], tuple[str, Relay]], lease: Lease) -> tuple[str, Relay]:
+    """A database or a storage that is away is no fault of the job: it is tried again as long as we hold the run."""
+    while True:
+        try:
+            return lay_out()
+        except (DBAPIError, errors.Unavailable) as error:
+            logger().warning("run_waits", error=type(error).__name__)
+            if lease.lost.wait(1.0) or slots.draining.is_set():
+                raise Fenced from error
 
 
 # --- before -------------------------------------------------------------------------------------------------------
@@ -169,7 +180,10 @@ class _Orders:
 
 def _follow(claim: Claim, lease: Lease, relay: Relay, order: str, folder: Path) -> Outcome:
     """Starts the child and relays what it says, until it ends or has to be ended."""
-    child = Child(order, claim.memory, str(folder))
+    try:
+        child = Child(order, claim.memory, str(folder))
+    except OSError as error:
+        return Died(f"not_started_{type(error).__name__}")
     given, last_word = _Orders(), time.monotonic()
     try:
         while True:
@@ -207,8 +221,7 @@ def _hear(claim: Claim, relay: Relay, message: Any) -> Outcome | None:
         case Logged():
             relay.log(message)
         case CheckpointWritten():
-            relay.flush(now=True)
-            _store_checkpoint(claim, message)
+            _store_checkpoint(claim, relay, message)
         case _:
             ending: Outcome = message
             return ending
@@ -259,10 +272,14 @@ def _is_overdue(claim: Claim) -> bool:
         return False
 
 
-def _store_checkpoint(claim: Claim, written: CheckpointWritten) -> None:
-    """Bytes first, then the fenced pointer. A checkpoint that cannot be stored now is one less, and no failure."""
+def _store_checkpoint(claim: Claim, relay: Relay, written: CheckpointWritten) -> None:
+    """Its epochs first (whoever goes on from it will not repeat them), then its bytes, then the fenced pointer.
+
+    A checkpoint that cannot be stored now is one less, and no failure.
+    """
     folder = Path(written.folder)
     try:
+        relay.write_out()
         files = {file.name: blobs.keep(claim.project_id, file).as_json() for file in sorted(folder.iterdir())}
         with database.writing() as session:
             lifecycle.save_checkpoint(session, claim, written.epoch, files)
@@ -278,8 +295,7 @@ def _store_checkpoint(claim: Claim, written: CheckpointWritten) -> None:
 
 def _settle(claim: Claim, outcome: Outcome, relay: Relay) -> None:
     """Makes the outcome the truth."""
-    if claim.kind == "training" and not isinstance(outcome, Died):
-        relay.flush(now=True)
+    relay.write_out()
     match outcome:
         case Trained():
             _succeed(claim, outcome)

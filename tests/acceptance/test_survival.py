@@ -23,7 +23,7 @@ SPEC = {
             {"type": "dense", "units": 64, "activation": "relu"},
         ]
     },
-    "training": {"epochs": 1500, "optimizer": "adamw", "batch_size": 16},
+    "training": {"epochs": 700, "optimizer": "adamw", "batch_size": 16},
 }
 KILL_AFTER_EPOCH = 60
 GOES_ON_WITHIN = 15.0  # seconds

@@ -13,13 +13,6 @@ from worker.trainer.order import TrainingOrder
 from worker.trainer.preprocessing import Preprocessing
 from worker.trainer.split import Parts
 
-MEDIA_TYPES = {
-    "weights.safetensors": "application/vnd.safetensors",
-    "preprocessing.json": "application/json",
-    "spec.json": "application/json",
-    "report.json": "application/json",
-}
-
 
 def write(
     folder: Path,

@@ -53,7 +53,7 @@ def fit(
     """Trains from where `state` is to the end, which it writes into `state.at.stop_reason`.
 
     `train_loss` is the mean loss of the rows as they were seen during the epoch, `valid_loss` that of the validation
-    rows after it. Raises `Diverged` after the epoch in which the loss stopped being a number.
+    rows after it. Raises `Diverged` after the epoch in which either stopped being a number.
     """
     network, updater, at = state.network, state.updater, state.at
     parameters = list(network.parameters())
@@ -87,12 +87,12 @@ def fit(
             at.step += 1
             if (now := time.monotonic()) - spoke >= STEP_SECONDS:
                 at.seconds += now - spoke
-                spoke = now
                 if _over_time(training.stop, at.seconds):
                     at.stop_reason = "time_budget"
                     return
                 speed = (at.step - started_at_step) * training.batch_size / (now - started)
                 yield StepDone(_step_facts(epoch, at.step, loss, updater.learning_rate, speed))
+                spoke = time.monotonic()  # what the listener did meanwhile was not training
 
         rows_seen = sum(len(batch) for batch in batches)
         state.metrics = {"train_loss": float(state.loss_sum) / rows_seen}
@@ -104,10 +104,11 @@ def fit(
         now = time.monotonic()
         at.seconds += now - spoke
 
-        diverged = not math.isfinite(state.metrics["train_loss"])
-        if not diverged:
+        if _is_a_number(state.metrics):
             _keep_the_best(state, training.stop)
             at.stop_reason = _reason_to_stop(state, training)  # 5 repeat, until ...
+        else:
+            at.stop_reason = "diverged"
         yield EpochDone(
             {
                 "epoch": epoch,
@@ -118,10 +119,14 @@ def fit(
                 "samples_per_second": round((at.step - started_at_step) * training.batch_size / (now - started), 1),
             }
         )
-        if diverged:
+        if at.stop_reason == "diverged":
             raise Diverged(epoch=epoch)
         if at.stop_reason:
             return
+
+
+def _is_a_number(found: dict[str, float]) -> bool:
+    return all(math.isfinite(found[name]) for name in ("train_loss", "valid_loss") if name in found)
 
 
 def _keep_the_best(state: TrainingState, stop: Stop) -> None:

@@ -42,8 +42,11 @@ def train(order: TrainingOrder, channel: Channel) -> None:
         for part in (parts.train, parts.validation, parts.test)
     )
     del features, wanted
-    if len(train_rows) < 2 and any(layer.type == "batch_norm" for layer in spec.network.layers or []):
-        raise errors.DatasetTooSmall("Batch norm needs at least 2 rows to train on.", rows=len(train_rows))
+    if any(layer.type == "batch_norm" for layer in spec.network.layers or []):
+        if len(train_rows) < 2:
+            raise errors.DatasetTooSmall("Batch norm needs at least 2 rows to train on.", rows=len(train_rows))
+        if spec.training.batch_size < 2:
+            raise errors.DataInvalid("Batch norm needs batches of at least 2 rows; a single row has no variance.")
 
     output = spec.network.output
     assert isinstance(output, Output), "a resolved spec has its output"
@@ -58,7 +61,7 @@ def train(order: TrainingOrder, channel: Channel) -> None:
         _save_checkpoint(order, channel, now)
         channel.say(Drained())
         return
-    if now.at.epoch == 0:
+    if now.at.step == 0:
         channel.say(NothingToKeep())
         return
 
@@ -70,7 +73,8 @@ def train(order: TrainingOrder, channel: Channel) -> None:
         kept_epoch = now.best.epoch
     network.eval()
     forward = as_function(network)
-    report: dict[str, Any] = {"kept_epoch": kept_epoch, "epochs": now.at.epoch, "stop_reason": now.at.stop_reason}
+    stop_reason = now.at.stop_reason or "user_cancel"
+    report: dict[str, Any] = {"kept_epoch": kept_epoch, "epochs": now.at.epoch, "stop_reason": stop_reason}
     for name, part in (("train", train_rows), ("validation", validation_rows), ("test", test_rows)):
         if len(part):
             found = metrics(spec.training.loss, predict(forward, part.features), part.target)
@@ -79,7 +83,7 @@ def train(order: TrainingOrder, channel: Channel) -> None:
     artifacts.write(folder, order, fitted, network.state_dict(), parts, report)
     channel.say(
         Trained(
-            stop_reason=now.at.stop_reason or "user_cancel",
+            stop_reason=stop_reason,
             folder=str(folder),
             epochs=now.at.epoch,
             best=_best(order, now),

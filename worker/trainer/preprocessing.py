@@ -4,6 +4,7 @@
 Arithmetic is float32 from the float32-rounded raw value on, so that all of those agree.
 """
 
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -58,19 +59,31 @@ class Preprocessing(BaseModel):
 
 
 class Table:
-    """The arrays that ingest has stored, mapped into memory."""
+    """The arrays that ingest has stored, mapped into memory one column at a time.
+
+    A whole file would count against the memory of this process, also where the spec uses one column of a thousand.
+    """
 
     def __init__(self, order: TrainingOrder) -> None:
-        self.numbers = np.load(order.numbers, mmap_mode="r") if order.numbers else np.empty((0, order.rows), np.float32)
-        self.codes = np.load(order.codes, mmap_mode="r") if order.codes else np.empty((0, order.rows), np.int32)
+        self._order = order
 
     def number(self, column: TableColumn) -> Floats:
+        assert self._order.numbers is not None
         assert column.number_row is not None
-        return np.asarray(self.numbers[column.number_row], np.float32)
+        return np.asarray(_row(self._order.numbers, column.number_row), np.float32)
 
     def code(self, column: TableColumn) -> NDArray[np.int32]:
+        assert self._order.codes is not None
         assert column.code_row is not None
-        return np.asarray(self.codes[column.code_row], np.int32)
+        return np.asarray(_row(self._order.codes, column.code_row), np.int32)
+
+
+def _row(path: str, row: int) -> NDArray[Any]:
+    with Path(path).open("rb") as file:
+        np.lib.format.read_magic(file)
+        (_, length), _, kind = np.lib.format.read_array_header_1_0(file)
+        start = file.tell() + row * length * kind.itemsize
+    return np.memmap(path, kind, mode="r", offset=start, shape=(length,))
 
 
 def read_target(order: TrainingOrder, table: Table) -> tuple[Target, NDArray[Any], Rows]:

@@ -20,27 +20,47 @@ class Parts:
 
 
 def draw(split: Split, rows: Rows, target: NDArray[Any]) -> Parts:
-    """Draws validation and test rows; for a stratified split in each class's own proportion.
+    """Draws validation and test rows; for a stratified split in each class's own proportion, give or take a row.
 
     A part has `round(share * rows)` rows whatever the classes; a class of one row trains.
     """
     generator = np.random.Generator(np.random.PCG64(split.seed))
     shuffled = rows[generator.permutation(len(rows))]
-    wanted = [round(len(rows) * split.test), round(len(rows) * split.validation)]
+    sizes = [round(len(rows) * split.test), round(len(rows) * split.validation)]
     if split.method == "stratified":
-        shuffled = _interleave(shuffled, target[shuffled])
-    test, validation, train = np.split(shuffled, np.cumsum(wanted))
+        shuffled = _stratify(shuffled, target[shuffled], sizes)
+    test, validation, train = np.split(shuffled, np.cumsum(sizes))
     return Parts(np.sort(train), np.sort(validation), np.sort(test))
 
 
-def _interleave(rows: Rows, classes: NDArray[Any]) -> Rows:
-    """Orders rows so that every stretch of them holds each class in its proportion.
+def _stratify(rows: Rows, classes: NDArray[Any], sizes: list[int]) -> Rows:
+    """Orders rows so that the first `sizes[0]` of them hold each class in its proportion, and so the next ones.
 
-    The k-th of n rows of a class goes to position (k + 1/2) / n of the whole; ties keep the shuffled order.
-    A class of a single row goes to the very end, where the training rows are.
+    Whole rows first, then one more to the classes with the largest remainders (ties: as shuffled). The last row of a
+    class is given away only when nothing else is left.
     """
-    position = np.empty(len(rows))
-    for one in np.unique(classes):
-        members = np.flatnonzero(classes == one)
-        position[members] = (np.arange(len(members)) + 0.5) / len(members) if len(members) > 1 else 1.0
-    return rows[np.argsort(position, kind="stable")]
+    _, first, member, counts = np.unique(classes, return_index=True, return_inverse=True, return_counts=True)
+    part = np.full(len(rows), len(sizes))
+    place = _places(member, counts)
+    taken = np.zeros_like(counts)
+    for number, size in enumerate(sizes):
+        quota, remainder = np.divmod(size * counts, len(rows))
+        given = np.clip(quota, 0, np.maximum(counts - taken - 1, 0))
+        by_need = np.lexsort((first, -remainder))
+        for spare in (1, 0):
+            while (lacking := size - given.sum()) > 0:
+                able = by_need[(taken + given + spare < counts)[by_need]]
+                if not len(able):
+                    break
+                given[able[:lacking]] += 1
+        part[(place >= taken[member]) & (place < (taken + given)[member])] = number
+        taken += given
+    return rows[np.argsort(part, kind="stable")]
+
+
+def _places(member: Rows, counts: Rows) -> Rows:
+    """Of each row, its number among those of its class, in order."""
+    by_class = np.argsort(member, kind="stable")
+    places = np.empty(len(member), np.int64)
+    places[by_class] = np.arange(len(member)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return places
