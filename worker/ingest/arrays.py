@@ -1,73 +1,98 @@
-"""The arrays that training maps: one column at a time, so that memory holds one column and not the table."""
+"""The arrays that training maps: written some columns at a time, so that memory never holds the table."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import duckdb
 import numpy as np
-from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
 
 from core.profile import Column, Warning
+from worker.ingest.columns import Stored, quoted, stretches
 
 ROUNDING = 1e-3  # of the standard deviation: what float32 may cost before it is said
 
 
 def write_numbers(
-    connection: duckdb.DuckDBPyConnection, table: Path, folder: Path, columns: list[Column], rows: int
+    connection: duckdb.DuckDBPyConnection,
+    table: Path,
+    folder: Path,
+    columns: list[tuple[Stored, Column]],
+    rows: int,
 ) -> list[Warning]:
     """Writes `numbers.npy` where there are numbers; says where float32 or infinity changed what was sent."""
-    numbers = [column for column in columns if column.number_row is not None]
+    numbers = [pair for pair in columns if pair[1].number_row is not None]
     if not numbers:
         return []
     warnings: list[Warning] = []
-    array = open_memmap(folder / "numbers.npy", mode="w+", dtype=np.float32, shape=(len(numbers), rows))
-    for row, column in enumerate(numbers):
-        exact = np.ma.filled(_read(connection, table, column.name).astype(np.float64), np.nan)
-        with np.errstate(over="ignore"):
-            array[row] = exact
-        infinite = np.isinf(array[row])
-        if infinite.any():
-            warnings.append(
-                Warning(
-                    code="infinite_values",
-                    message=f"{int(infinite.sum())} values are infinite, or too large for float32; as a feature they "
-                    "count as missing.",
-                    column=column.name,
-                )
-            )
-        with np.errstate(invalid="ignore"):
-            lost = np.abs(exact - array[row].astype(np.float64))
-        lost = lost[np.isfinite(lost)]
-        if column.std and len(lost) and lost.max() > ROUNDING * column.std:
-            warnings.append(
-                Warning(
-                    code="float32_rounding",
-                    message="The values are large against their spread: float32 loses part of it. Subtract a constant.",
-                    column=column.name,
-                )
-            )
-    array.flush()
+    with (folder / "numbers.npy").open("wb") as file:
+        _begin(file, np.dtype(np.float32), len(numbers), rows)
+        for column, found in _read(connection, table, numbers, rows):
+            exact = np.ma.filled(found.astype(np.float64), np.nan)
+            with np.errstate(over="ignore"):
+                rounded = exact.astype(np.float32)
+            file.write(rounded.tobytes())
+            warnings += _losses(column, exact, rounded)
     return warnings
 
 
 def write_codes(
-    connection: duckdb.DuckDBPyConnection, table: Path, folder: Path, columns: list[Column], rows: int
+    connection: duckdb.DuckDBPyConnection,
+    table: Path,
+    folder: Path,
+    columns: list[tuple[Stored, Column]],
+    rows: int,
 ) -> None:
     """Writes `codes.npy` where there are columns with a list of values."""
-    coded = [column for column in columns if column.code_row is not None]
+    coded = [pair for pair in columns if pair[1].code_row is not None]
     if not coded:
         return
-    array = open_memmap(folder / "codes.npy", mode="w+", dtype=np.int32, shape=(len(coded), rows))
-    for row, column in enumerate(coded):
-        place = {value: code for code, value in enumerate(column.values or [])}
-        found = _read(connection, table, column.name)
-        missing = np.ma.getmaskarray(found)
-        array[row] = [-1 if gone else place[value] for value, gone in zip(found.data.tolist(), missing, strict=True)]
-    array.flush()
+    with (folder / "codes.npy").open("wb") as file:
+        _begin(file, np.dtype(np.int32), len(coded), rows)
+        for column, found in _read(connection, table, coded, rows):
+            place = {value: code for code, value in enumerate(column.values or [])}
+            missing = np.ma.getmaskarray(found)
+            pairs = zip(found.data.tolist(), missing.tolist(), strict=True)
+            codes = np.fromiter((-1 if gone else place[value] for value, gone in pairs), np.int32, rows)
+            file.write(codes.tobytes())
 
 
-def _read(connection: duckdb.DuckDBPyConnection, table: Path, name: str) -> "np.ma.MaskedArray[Any, Any]":
-    column = '"' + name.replace('"', '""') + '"'
-    found = connection.execute(f"SELECT {column} AS c FROM read_parquet(?)", [str(table)]).fetchnumpy()["c"]  # noqa: S608
-    masked: np.ma.MaskedArray[Any, Any] = np.ma.asarray(found)
-    return masked
+def _begin(file: BinaryIO, kind: "np.dtype[Any]", columns: int, rows: int) -> None:
+    shape = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": (columns, rows)}
+    np.lib.format.write_array_header_1_0(file, shape)
+
+
+def _losses(column: Column, exact: NDArray[np.float64], rounded: NDArray[np.float32]) -> list[Warning]:
+    warnings: list[Warning] = []
+    if infinite := int(np.isinf(rounded).sum()):
+        warnings.append(
+            Warning(
+                code="infinite_values",
+                message=f"{infinite} values are infinite, or too large for float32; as a feature they "
+                "count as missing.",
+                column=column.name,
+            )
+        )
+    with np.errstate(invalid="ignore"):
+        lost = np.abs(exact - rounded)
+    lost = lost[np.isfinite(lost)]
+    if column.std and len(lost) and lost.max() > ROUNDING * column.std:
+        warnings.append(
+            Warning(
+                code="float32_rounding",
+                message="The values are large against their spread: float32 loses part of it. Subtract a constant.",
+                column=column.name,
+            )
+        )
+    return warnings
+
+
+def _read(
+    connection: duckdb.DuckDBPyConnection, table: Path, columns: list[tuple[Stored, Column]], rows: int
+) -> "Iterator[tuple[Column, np.ma.MaskedArray[Any, Any]]]":
+    for stretch in stretches(columns, rows):
+        cells = ", ".join(f"{quoted(stored.key)} AS c{place}" for place, (stored, _) in enumerate(stretch))
+        found = connection.execute(f"SELECT {cells} FROM read_parquet(?)", [str(table)]).fetchnumpy()  # noqa: S608
+        for place, (_, column) in enumerate(stretch):
+            yield column, np.ma.asarray(found.pop(f"c{place}"))

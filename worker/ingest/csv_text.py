@@ -9,10 +9,15 @@ import csv
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TextIO
+
+import duckdb
 
 from core import errors
-from worker.ingest.columns import check_names
+from worker.ingest.columns import check_names, quoted
+
+if TYPE_CHECKING:
+    from _csv import Reader
 
 DELIMITERS = ",;\t|"
 MISSING = ["", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL"]
@@ -24,6 +29,8 @@ MAX_LINE = 1024 * 1024
 class Dialect:
     delimiter: str
     header: bool
+    names: list[str] | None  # of the header, where there is one
+    blank_lines: int  # before the first row: the reader would take them for it
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -42,35 +49,54 @@ def inspect(source: Path) -> Dialect:
     """
     _check_text(source)
     with source.open(encoding="utf-8-sig", newline="") as text:
-        first = text.readline(MAX_LINE)
+        first, blank_lines = text.readline(MAX_LINE), 0
         while first and not first.strip():
-            first = text.readline(MAX_LINE)
+            first, blank_lines = text.readline(MAX_LINE), blank_lines + 1
         if not first.strip():
             raise errors.DatasetEmpty()
         outside_quotes = re.sub(r'"[^"]*"?', "", first)
         delimiter = max(DELIMITERS, key=lambda candidate: (outside_quotes.count(candidate), candidate == ","))
-        text.seek(0)
-        names = next(csv.reader(text, delimiter=delimiter))
+        rows = _rows(text, delimiter, blank_lines)
+        try:
+            names = next(rows)
+        except csv.Error as error:
+            raise _broken(error, rows.line_num) from error
     header = not all(_is_number(name) for name in names)
-    if header:
-        check_names(names)
-    return Dialect(delimiter, header)
+    return Dialect(delimiter, header, check_names(names) if header else None, blank_lines)
 
 
-def scan(source: Path, dialect: Dialect) -> tuple[str, list[Any]]:
-    """The reader's call: types over the whole file, everything else as settled."""
-    return (
-        "read_csv(?, delim = ?, header = ?, nullstr = ?, quote = '\"', escape = '\"', comment = '', skip = 0, "
-        f"sample_size = -1, strict_mode = true, null_padding = false, max_line_size = {MAX_LINE})",
-        [str(source), dialect.delimiter, dialect.header, MISSING],
+def scan(
+    connection: duckdb.DuckDBPyConnection, source: Path, dialect: Dialect
+) -> tuple[str, list[Any], list[tuple[str, str]]]:
+    """The reader's call with its parameters, and the columns it finds: key and type.
+
+    Types are those of the whole file by a strict grammar: the reader would take `yes` for true and `0x10` for 16.
+    """
+    call = (
+        "read_csv(?, delim = ?, header = ?, nullstr = ?, skip = ?, quote = '\"', escape = '\"', comment = '', "
+        f"sample_size = -1, strict_mode = true, null_padding = false, max_line_size = {MAX_LINE}"
     )
+    parameters: list[Any] = [str(source), dialect.delimiter, dialect.header, MISSING, dialect.blank_lines]
+    found = connection.execute(f"DESCRIBE SELECT * FROM {call})", parameters).fetchall()  # noqa: S608
+    columns = [(key, kind) for key, kind, *_ in found]
+
+    wider = {"BOOLEAN": "lower({}) NOT IN ('true', 'false')", "BIGINT": "regexp_matches({}, '[A-Za-z]')"}
+    doubtful = [place for place, (_, kind) in enumerate(columns) if kind in wider]
+    if doubtful:
+        checks = [f"bool_or({wider[columns[place][1]].format(quoted(columns[place][0]))})" for place in doubtful]
+        text = f"SELECT {', '.join(checks)} FROM {call}, all_varchar = true)"  # noqa: S608
+        answers = connection.execute(text, parameters).fetchall()[0]
+        for place, is_text in zip(doubtful, answers, strict=True):
+            if is_text:
+                columns[place] = (columns[place][0], "VARCHAR")
+    return f"{call}, types = ?)", [*parameters, [kind for _, kind in columns]], columns
 
 
 def explain(source: Path, message: str) -> errors.CsvMalformed:
     """Why the reader gave up, with the row: ours to find, for the reader's own text quotes the data."""
+    dialect = inspect(source)
     with source.open(encoding="utf-8-sig", newline="") as text:
-        delimiter = inspect(source).delimiter
-        rows = csv.reader(text, delimiter=delimiter, strict=True)
+        rows = _rows(text, dialect.delimiter, dialect.blank_lines)
         try:
             expected = len(next(rows))
             for number, row in enumerate(rows, 2):
@@ -81,21 +107,43 @@ def explain(source: Path, message: str) -> errors.CsvMalformed:
                         fields=len(row),
                         expected=expected,
                     )
-        except csv.Error:
-            return errors.CsvMalformed(
-                f"A quotation mark is not closed, or stands in mid field, at or before line {rows.line_num}.",
-                row=rows.line_num,
-            )
-    if "maximum line size" in message.lower():
-        return errors.CsvMalformed(f"A line is longer than {MAX_LINE:,} bytes.", limit_bytes=MAX_LINE)
+        except csv.Error as error:
+            return _broken(error, rows.line_num)
+        if isinstance(text.newlines, tuple):
+            return errors.CsvMalformed("The lines end in different ways (LF, CRLF, CR); save the file with one.")
+    if re.search(r"maximum line size of \d+ bytes exceeded", message, re.IGNORECASE):
+        return _too_long()
     line = re.search(r"Line: (\d+)", message)
     return errors.CsvMalformed(row=int(line[1])) if line else errors.CsvMalformed()
+
+
+def _rows(text: TextIO, delimiter: str, blank_lines: int) -> "Reader":
+    """The rows from the first that is not blank."""
+    csv.field_size_limit(MAX_LINE)
+    text.seek(0)
+    for _ in range(blank_lines):
+        text.readline()
+    return csv.reader(text, delimiter=delimiter, strict=True)
+
+
+def _broken(error: csv.Error, line: int) -> errors.CsvMalformed:
+    if "field limit" in str(error):
+        return _too_long()
+    return errors.CsvMalformed(
+        f"A quotation mark is not closed, or stands in mid field, at or before line {line}.", row=line
+    )
+
+
+def _too_long() -> errors.CsvMalformed:
+    return errors.CsvMalformed(f"A line is longer than {MAX_LINE:,} bytes.", limit_bytes=MAX_LINE)
 
 
 def _check_text(source: Path) -> None:
     decoder, offset, tail = codecs.getincrementaldecoder("utf-8")(), 0, b""
     with source.open("rb") as file:
         while block := file.read(BLOCK):
+            if not offset and block.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                raise errors.CsvEncoding("The file is UTF-16; save it as UTF-8 and send it again.", offset=0)
             if (nul := block.find(b"\0")) >= 0:
                 raise errors.CsvMalformed(
                     f"The file holds a NUL byte at offset {offset + nul}; is it text?", offset=offset + nul
@@ -108,7 +156,8 @@ def _check_text(source: Path) -> None:
             tail = decoder.getstate()[0]
             offset += len(block)
         if tail:
-            raise errors.CsvEncoding(f"The file ends in mid character, at byte {offset}.", offset=offset)
+            at = offset - len(tail)
+            raise errors.CsvEncoding(f"The file ends in mid character, at byte {at}.", offset=at)
 
 
 def _is_number(text: str) -> bool:

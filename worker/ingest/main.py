@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from core import errors
 from worker.ingest import csv_text
 from worker.ingest.arrays import write_codes, write_numbers
-from worker.ingest.columns import check_names, describe
+from worker.ingest.columns import Stored, check_names, describe, quoted
 from worker.trainer.messages import Channel, Ingested, Phase
 
 MAX_COLUMNS = 10_000
@@ -42,18 +42,20 @@ def ingest(order: IngestOrder, channel: Channel) -> None:
 
     table = folder / "table.parquet"
     with _sandboxed(source, Path(order.folder), order.memory_bytes) as connection:
-        if dialect is not None:
-            _convert(connection, source, table, *csv_text.scan(source, dialect), problem=errors.CsvMalformed)
-        else:
-            _check_size(connection, source)
-            _convert(connection, source, table, "read_parquet(?)", [str(source)], problem=errors.ParquetMalformed)
-        rows = connection.execute("SELECT count(*) FROM read_parquet(?)", [str(table)]).fetchall()[0][0]
-        if not rows:
-            raise errors.DatasetNoRows()
-        columns, warnings = describe(connection, table, rows)
-        (folder / "preview.json").write_text(json.dumps(_preview(connection, table), allow_nan=False))
-        warnings += write_numbers(connection, table, folder, columns, rows)
-        write_codes(connection, table, folder, columns, rows)
+        try:
+            stored = _convert(connection, source, table, dialect)
+            rows = connection.execute("SELECT count(*) FROM read_parquet(?)", [str(table)]).fetchall()[0][0]
+            if not rows:
+                raise errors.DatasetNoRows()
+            _refuse_too_large(rows, len(stored))
+            columns, warnings = describe(connection, table, stored, rows, lambda: channel.say(Phase("loading_data")))
+            preview = _preview(connection, table, [column.name for column in columns])
+            (folder / "preview.json").write_text(json.dumps(preview, allow_nan=False))
+            pairs = list(zip(stored, columns, strict=True))
+            warnings += write_numbers(connection, table, folder, pairs, rows)
+            write_codes(connection, table, folder, pairs, rows)
+        except (MemoryError, duckdb.OutOfMemoryException) as error:
+            raise errors.DatasetTooLarge("The table needs more memory than reading one may take here.") from error
     channel.say(
         Ingested(
             folder=str(folder),
@@ -84,14 +86,56 @@ def _quoted(path: Path) -> str:
     return "'" + str(path).replace("'", "''") + "'"
 
 
-def _check_size(connection: duckdb.DuckDBPyConnection, source: Path) -> None:
-    """By what the footer says of rows and columns: the sizes it states protect from nothing (1.09 MB held 1.92 GB)."""
+def _convert(
+    connection: duckdb.DuckDBPyConnection, source: Path, table: Path, dialect: csv_text.Dialect | None
+) -> list[Stored]:
+    """Writes the canonical Parquet, with only types that a profile knows, and says what its columns are."""
     try:
-        rows = connection.execute("SELECT num_rows FROM parquet_file_metadata(?)", [str(source)]).fetchall()[0][0]
-        columns = len(connection.execute("DESCRIBE SELECT * FROM read_parquet(?)", [str(source)]).fetchall())
-    except duckdb.Error as error:
+        if dialect is not None:
+            scan, parameters, found = csv_text.scan(connection, source, dialect)
+            names = dialect.names or [key for key, _ in found]
+        else:
+            scan, parameters = "read_parquet(?)", [str(source)]
+            names = check_names(_check_parquet(connection, source))
+            described = connection.execute(f"DESCRIBE SELECT * FROM {scan}", parameters).fetchall()  # noqa: S608
+            found = [(key, kind) for key, kind, *_ in described]
+        if len(names) != len(found):
+            raise duckdb.Error("another number of columns than the first row has")
+        _refuse_too_large(0, len(found))
+        wanted = ", ".join(
+            f"{_plain(quoted(key), kind)} AS {quoted(name)}" for name, (key, kind) in zip(names, found, strict=True)
+        )
+        connection.execute(
+            f"COPY (SELECT {wanted} FROM {scan}) TO {_quoted(table)} (FORMAT parquet, COMPRESSION zstd)",  # noqa: S608
+            parameters,
+        )
+    except duckdb.OutOfMemoryException:
+        raise
+    except (duckdb.Error, UnicodeDecodeError) as error:
+        if dialect is not None:
+            raise csv_text.explain(source, str(error)) from error
         raise errors.ParquetMalformed() from error
-    _refuse_too_large(rows, columns)
+    kept = connection.execute("DESCRIBE SELECT * FROM read_parquet(?)", [str(table)]).fetchall()
+    return [
+        Stored(name, key, kind, nested=_is_nested(was))
+        for name, (_, was), (key, kind, *_) in zip(names, found, kept, strict=True)
+    ]
+
+
+def _check_parquet(connection: duckdb.DuckDBPyConnection, source: Path) -> list[str]:
+    """The names of the columns. What the footer says of rows and columns decides whether the file is read at all: the
+    sizes it states protect from nothing (1.09 MB held 1.92 GB)."""
+    rows = connection.execute("SELECT num_rows FROM parquet_file_metadata(?)", [str(source)]).fetchall()[0][0]
+    schema = connection.execute("SELECT name, num_children FROM parquet_schema(?)", [str(source)]).fetchall()
+    names: list[str] = []
+    inside = 0  # elements still to come that belong to the last column
+    for name, children in schema[1:]:
+        if not inside:
+            names.append(name)
+            inside = 1
+        inside += (children or 0) - 1
+    _refuse_too_large(rows, len(names))
+    return names
 
 
 def _refuse_too_large(rows: int, columns: int) -> None:
@@ -99,50 +143,29 @@ def _refuse_too_large(rows: int, columns: int) -> None:
         raise errors.DatasetTooLarge(rows=rows, columns=columns, limit_cells=MAX_CELLS, limit_columns=MAX_COLUMNS)
 
 
-def _convert(
-    connection: duckdb.DuckDBPyConnection,
-    source: Path,
-    table: Path,
-    scan: str,
-    parameters: list[Any],
-    *,
-    problem: type[errors.DatasetProblem],
-) -> None:
-    """Writes the canonical Parquet, with only types that a profile knows."""
-    try:
-        described = connection.execute(f"DESCRIBE SELECT * FROM {scan}", parameters).fetchall()  # noqa: S608
-        check_names([name for name, *_ in described])
-        _refuse_too_large(0, len(described))
-        wanted = ", ".join(_plain(name, kind) for name, kind, *_ in described)
-        connection.execute(
-            f"COPY (SELECT {wanted} FROM {scan}) TO {_quoted(table)} (FORMAT parquet, COMPRESSION zstd)",  # noqa: S608
-            parameters,
-        )
-    except duckdb.OutOfMemoryException as error:
-        raise errors.DatasetTooLarge() from error
-    except duckdb.Error as error:
-        if problem is errors.CsvMalformed:
-            raise csv_text.explain(source, str(error)) from error
-        raise problem() from error
-
-
-PLAIN = ("BOOLEAN", "DOUBLE", "FLOAT", "VARCHAR", "DATE", "TIMESTAMP", "TIME")
 WHOLE = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER")
+MOMENTS = ("DATE", "TIME", "TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS")
 
 
-def _plain(name: str, kind: str) -> str:
+def _plain(column: str, kind: str) -> str:
     """A column as one of the types that a profile knows; numbers with more digits than a double has become one."""
-    column = '"' + name.replace('"', '""') + '"'
-    if kind.startswith(PLAIN) or kind in WHOLE:
+    if kind in ("BOOLEAN", "VARCHAR", *WHOLE, *MOMENTS):
         return column
-    if kind.startswith(("DECIMAL", "HUGEINT", "UHUGEINT", "UBIGINT")):
-        return f"CAST({column} AS DOUBLE) AS {column}"
-    return f"CAST({column} AS VARCHAR) AS {column}"
+    if kind in ("FLOAT", "DOUBLE"):
+        return f"CASE WHEN isnan({column}) THEN NULL ELSE {column} END"
+    if kind in ("HUGEINT", "UHUGEINT", "UBIGINT") or (kind.startswith("DECIMAL(") and not _is_nested(kind)):
+        return f"CAST({column} AS DOUBLE)"
+    if kind == "TIMESTAMP WITH TIME ZONE":
+        return f"make_timestamp(epoch_us({column}))"  # in UTC
+    return f"CAST({column} AS VARCHAR)"
 
 
-def _preview(connection: duckdb.DuckDBPyConnection, table: Path) -> list[dict[str, Any]]:
+def _is_nested(kind: str) -> bool:
+    return kind.endswith("]") or kind.startswith(("STRUCT(", "MAP(", "UNION("))
+
+
+def _preview(connection: duckdb.DuckDBPyConnection, table: Path, names: list[str]) -> list[dict[str, Any]]:
     found = connection.execute(f"SELECT * FROM read_parquet(?) LIMIT {PREVIEW_ROWS}", [str(table)])  # noqa: S608
-    names = [column[0] for column in found.description or []]
     return [dict(zip(names, map(_as_json, row), strict=True)) for row in found.fetchall()]
 
 
