@@ -1,15 +1,15 @@
 """What a job leaves behind, by name."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from sqlalchemy import select
 
 from api.downloads import Blob, send
-from api.jobs import job_or_404
+from api.jobs import JobId, job_or_404
 from api.keys import CurrentCaller
 from api.problems import responses
 from core import database, errors
@@ -21,6 +21,7 @@ router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["artifacts"])
 
 WEIGHTS = "weights.safetensors"
 NAMES = (WEIGHTS, "preprocessing.json", "spec.json", "metrics.csv", "report.json")
+Name = Annotated[str, Path(pattern=r"^[A-Za-z0-9_.-]{1,255}$")]
 
 
 class ArtifactRead(BaseModel):
@@ -38,7 +39,7 @@ class ArtifactList(BaseModel):
 
 
 @router.get("/artifacts", responses=responses(errors.Unauthenticated, errors.NotFound))
-def list_artifacts(job_id: str, caller: CurrentCaller) -> ArtifactList:
+def list_artifacts(job_id: JobId, caller: CurrentCaller) -> ArtifactList:
     """All files that the job has left so far."""
     with database.reading() as session:
         job_or_404(session, caller, job_id)
@@ -61,22 +62,24 @@ def list_artifacts(job_id: str, caller: CurrentCaller) -> ArtifactList:
 DOWNLOAD = responses(errors.Unauthenticated, errors.NotFound, errors.ArtifactNotReady, errors.RangeNotSatisfiable)
 
 
+@router.head("/artifacts/{name}", include_in_schema=False)
 @router.get("/artifacts/{name}", response_class=StreamingResponse, responses=DOWNLOAD)
-def download_artifact(job_id: str, name: str, caller: CurrentCaller, request: Request) -> Response:
+def download_artifact(job_id: JobId, name: Name, caller: CurrentCaller, request: Request) -> Response:
     """One file, with Range, ETag and Repr-Digest."""
     with database.reading() as session:
         job = job_or_404(session, caller, job_id)
         row = session.scalar(select(Artifact).where(Artifact.job_id == job_id, Artifact.name == name))
     if row is None:
         if name in NAMES and job.status not in TERMINAL:
-            raise errors.ArtifactNotReady(status=job.status)
+            raise errors.ArtifactNotReady(job_status=job.status)
         raise errors.NotFound()
     return send(request, Blob(blob_key(job.project_id, row.sha256), row.sha256, row.bytes, row.media_type, row.name))
 
 
+@router.head("/weights", include_in_schema=False)
 @router.get("/weights", response_class=StreamingResponse, responses=DOWNLOAD)
 def download_weights(
-    job_id: str,
+    job_id: JobId,
     caller: CurrentCaller,
     request: Request,
     file_format: Literal["safetensors"] = Query(default="safetensors", alias="format"),

@@ -5,7 +5,7 @@ import json
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from sqlalchemy import delete, select
@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from api import uploads
 from api.downloads import Blob, send
 from api.keys import Caller, CurrentCaller
+from api.metrics import UPLOADED_BYTES
 from api.pages import Limit, Page, PageCursor, page_of
 from api.problems import responses
 from api.strict_json import is_text
@@ -28,6 +29,9 @@ router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 PARSE_WAIT = 10.0  # seconds that an upload waits to be read, unless asked otherwise
 TOP_VALUES = 20
 PARQUET = "application/vnd.apache.parquet"
+
+DATASET_ID = r"^ds_[0-9a-z]{26}$"
+DatasetId = Annotated[str, Path(pattern=DATASET_ID)]
 
 
 class ColumnRead(BaseModel):
@@ -163,6 +167,7 @@ async def create_dataset(
             return dataset
 
     await asyncio.to_thread(add)
+    UPLOADED_BYTES.inc(stored.bytes)
     queue.ring()
     seconds = PARSE_WAIT if wait is None else wait
     found = await waker.until(
@@ -181,7 +186,7 @@ async def create_dataset(
 def invalid(dataset: Dataset) -> errors.Problem:
     """What is wrong with a table, as the problem that the worker found."""
     found = dict(dataset.error or {})
-    classes = {problem.code: problem for problem in errors.every_problem()}
+    classes = {problem.code: problem for problem in errors.every_problem(errors.DatasetProblem)}
     problem = classes.get(found.pop("code", ""), errors.DatasetInvalid)
     return problem(found.pop("message", None), errors=found.pop("errors", ()), dataset_id=dataset.id, **found)
 
@@ -203,7 +208,7 @@ def list_datasets(
 
 
 @router.get("/{dataset_id}", responses=responses(errors.Unauthenticated, errors.NotFound))
-def read_dataset(dataset_id: str, caller: CurrentCaller) -> DatasetRead:
+def read_dataset(dataset_id: DatasetId, caller: CurrentCaller) -> DatasetRead:
     """A dataset with its profile: what each column holds."""
     return DatasetRead.of(_look(caller, dataset_id))
 
@@ -216,19 +221,22 @@ class Preview(BaseModel):
     "/{dataset_id}/rows",
     responses=responses(errors.Unauthenticated, errors.NotFound, errors.DatasetNotReady, errors.InvalidQuery),
 )
-def preview_dataset(dataset_id: str, caller: CurrentCaller, limit: Annotated[int, Query(ge=1, le=100)] = 20) -> Preview:
+def preview_dataset(
+    dataset_id: DatasetId, caller: CurrentCaller, limit: Annotated[int, Query(ge=1, le=100)] = 20
+) -> Preview:
     """The first rows."""
     found = _ready(_look(caller, dataset_id))
     stored = storage.storage().read(blob_key(found.project_id, found.files["preview.json"]["sha256"]))
     return Preview(rows=json.loads(stored)[:limit])
 
 
+@router.head("/{dataset_id}/content", include_in_schema=False)
 @router.get(
     "/{dataset_id}/content",
     response_class=StreamingResponse,
     responses=responses(errors.Unauthenticated, errors.NotFound, errors.DatasetNotReady, errors.RangeNotSatisfiable),
 )
-def download_dataset(dataset_id: str, caller: CurrentCaller, request: Request) -> Response:
+def download_dataset(dataset_id: DatasetId, caller: CurrentCaller, request: Request) -> Response:
     """The table as canonical Parquet."""
     found = _ready(_look(caller, dataset_id))
     file = found.files["table.parquet"]
@@ -251,7 +259,7 @@ def _ready(dataset: Dataset) -> Dataset:
     status_code=204,
     responses=responses(errors.Unauthenticated, errors.NotFound, errors.DatasetInUse, errors.DatasetNotReady),
 )
-def delete_dataset(dataset_id: str, caller: CurrentCaller) -> None:
+def delete_dataset(dataset_id: DatasetId, caller: CurrentCaller) -> None:
     """Deletes a dataset that no unfinished job uses. Jobs that were trained on it stay."""
     with database.writing() as session:
         found = dataset_or_404(session, caller, dataset_id)

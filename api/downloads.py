@@ -31,15 +31,19 @@ def send(request: Request, blob: Blob) -> Response:
         "Content-Disposition": f"attachment; filename*=UTF-8''{quote(blob.file_name)}",
         "X-Content-Type-Options": "nosniff",
     }
-    if headers["ETag"] in [tag.strip() for tag in request.headers.get("if-none-match", "").split(",")]:
+    known = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
+    if headers["ETag"] in known or known == ["*"]:
         return Response(status_code=304, headers=headers)
 
     start, end, status = 0, blob.bytes, 200
-    asked = _range(request.headers.get("range", ""), blob.bytes)
-    if asked is not None and request.headers.get("if-range", headers["ETag"]) == headers["ETag"]:
+    is_same = request.headers.get("if-range", headers["ETag"]) == headers["ETag"]
+    asked = _range(request.headers.get("range", ""), blob.bytes) if is_same else None
+    if asked is not None:
         start, end, status = *asked, 206
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{blob.bytes}"
     headers["Content-Length"] = str(end - start)
+    if request.method == "HEAD":
+        return Response(None, status, headers, blob.media_type)
 
     async def body() -> AsyncIterator[bytes]:
         async for piece in storage.storage().stream(blob.key, start, end):

@@ -6,6 +6,7 @@ and however many follow.
 
 import asyncio
 import json
+import re
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -16,8 +17,9 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, Field
 from sqlalchemy import select
 
-from api.jobs import job_or_404
+from api.jobs import JobId, job_or_404
 from api.keys import Caller, CurrentCaller
+from api.metrics import EVENT_READERS
 from api.problems import responses
 from api.waiting import MAX_WAIT, waker
 from core import database, errors, events
@@ -29,6 +31,7 @@ router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["events"])
 KEEP_ALIVE_SECONDS = 15.0
 KEPT_FRAMES = 2000  # of a job that is followed; who is further behind reads SQL until it has caught up
 PAGE = 1000
+MAX_SEQ = 2**53 - 1
 SSE: Final = "text/event-stream"
 LINES: Final = "application/jsonl"
 JSON: Final = "application/json"
@@ -99,6 +102,9 @@ def followers() -> int:
     return sum(tail.readers for tail in _tails.values())
 
 
+EVENT_READERS.set_function(followers)
+
+
 def read_frames(run_id: str, after: int) -> list[Frame]:
     with database.reading() as session:
         return [Frame.of(event) for event in events.after(session, run_id, after, PAGE)]
@@ -166,7 +172,7 @@ class EventPage(BaseModel):
                 LINES: {"itemSchema": {"$ref": "#/components/schemas/EventRead"}},
             }
         },
-        204: {"description": "`Last-Event-ID` is the end of a finished job: there is nothing more to come."},
+        204: {"description": "A stream from the end of a finished job: there is nothing more to come."},
         **responses(
             errors.InvalidLastEventId,
             errors.Unauthenticated,
@@ -178,10 +184,10 @@ class EventPage(BaseModel):
     },
 )
 async def read_events(
-    job_id: str,
+    job_id: JobId,
     request: Request,
     caller: CurrentCaller,
-    after: Annotated[int | None, Query(ge=0, description="Only events after this number.")] = None,
+    after: Annotated[int | None, Query(ge=0, le=MAX_SEQ, description="Only events after this number.")] = None,
     limit: Annotated[int, Query(ge=1, le=PAGE, description="Events a page.")] = 100,
     wait: Annotated[float, Query(ge=0, le=MAX_WAIT, description="Seconds to wait where the page is empty.")] = 0,
     last_event_id: Annotated[str | None, Header(description="Goes on after this number (SSE).")] = None,
@@ -190,13 +196,15 @@ async def read_events(
 
     Streams replay from the first event (or after `Last-Event-ID`), go on live, and close after `end`.
     """
-    form = _form(request.headers.get("accept", "*/*"))
+    form = _form(",".join(request.headers.getlist("accept")))
     run_id, newest, finished = await asyncio.to_thread(_locate, caller, job_id)
     if last_event_id is not None:
         after = _number(last_event_id, newest)
-        if finished and after == newest:
-            return Response(status_code=204)
+    elif after is not None and after > newest:
+        raise errors.InvalidQuery("`after` must be the number of an event of this job.")
     after = after or 0
+    if finished and after == newest and form != JSON:
+        return Response(status_code=204)
     if form == JSON:
         return await _page(job_id, run_id, after, limit, 0.0 if finished else wait)
     if followers() >= settings.max_event_readers:
@@ -207,15 +215,24 @@ async def read_events(
 
 
 def _form(accept: str) -> Literal["text/event-stream", "application/jsonl", "application/json"]:
-    accepted = [part.split(";")[0].strip().lower() for part in accept.split(",")]
-    for media_type in accepted:
-        if media_type == SSE:
+    for media_type in _by_weight(accept):
+        if media_type in (SSE, "text/*"):
             return SSE
         if media_type in (LINES, "application/x-ndjson"):
             return LINES
         if media_type in (JSON, "application/*", "*/*"):
             return JSON
     raise errors.NotAcceptable()
+
+
+def _by_weight(accept: str) -> list[str]:
+    """The media types that a client accepts, best first (RFC 9110, 12.5.1)."""
+    weighed: list[tuple[float, str]] = []
+    for part in accept.split(",") if accept.strip() else ["*/*"]:
+        media_type, *parameters = (word.strip().lower() for word in part.split(";"))
+        weights = [float(word[2:]) for word in parameters if re.fullmatch(r"q=[01](\.\d{0,3})?", word)]
+        weighed.append((weights[0] if weights else 1.0, media_type))
+    return [media_type for weight, media_type in sorted(weighed, key=lambda pair: -pair[0]) if weight]
 
 
 def _locate(caller: Caller, job_id: str) -> tuple[str, int, bool]:

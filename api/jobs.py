@@ -7,28 +7,30 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import rfc8785
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api import strict_json, uploads
-from api.datasets import dataset_or_404
+from api.datasets import DATASET_ID, dataset_or_404
 from api.keys import Caller, CurrentCaller
+from api.metrics import JOBS_SUBMITTED, UPLOADED_BYTES
 from api.pages import Limit, Page, PageCursor, page_of
 from api.problems import from_validation, responses
 from api.waiting import wait_seconds, waker
-from core import database, errors, lifecycle, queue
+from core import database, errors, lifecycle, queue, storage
 from core.database import insert_or_nothing, now
 from core.ids import new_id
 from core.profile import Warning
-from core.spec import TrainingSpec
+from core.spec import Flag, TrainingSpec
 from core.tables import Attempt, AttemptOutcome, Dataset, IdempotentRequest, Job, JobStatus, Run
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 PRIORITIES = {"low": -1, "normal": 0, "high": 1}
 Priority = Literal["low", "normal", "high"]
+JobId = Annotated[str, Path(pattern=r"^job_[0-9a-z]{26}$")]
 Metadata = dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]]
 
 
@@ -217,9 +219,14 @@ async def create_job(
 
 
 async def _create_from_json(request: Request, caller: Caller, key: str | None) -> tuple[str, bool]:
-    body = strict_json.read(b"".join([piece async for piece in uploads.pieces(request)]))
-    asked = _validated(JobCreate, body)
-    return await asyncio.to_thread(_submit, caller, asked, _fingerprint(body), key, request.state.request_id)
+    text = b"".join([piece async for piece in uploads.pieces(request)])
+
+    def submit() -> tuple[str, bool]:
+        body = strict_json.read(text)  # here and not in the loop: a hostile megabyte takes a second to refuse
+        asked = _validated(JobCreate, body)
+        return _submit(caller, asked, _fingerprint(body), key, request.state.request_id)
+
+    return await asyncio.to_thread(submit)
 
 
 async def _create_from_form(request: Request, caller: Caller, key: str | None) -> tuple[str, bool]:
@@ -241,7 +248,19 @@ async def _create_from_form(request: Request, caller: Caller, key: str | None) -
     def brought(session: Session) -> Dataset:
         return uploads.new_dataset(session, dataset_id, caller.project_id, shown, kind, stored)
 
-    return await asyncio.to_thread(_submit, caller, asked, fingerprint, key, request.state.request_id, brought)
+    def submit() -> tuple[str, bool]:
+        try:
+            job_id, replayed = _submit(caller, asked, fingerprint, key, request.state.request_id, brought)
+        except errors.Problem:
+            storage.storage().delete(storage.upload_key(dataset_id))
+            raise
+        if replayed:
+            storage.storage().delete(storage.upload_key(dataset_id))  # the first request's dataset has its own
+        return job_id, replayed
+
+    found = await asyncio.to_thread(submit)
+    UPLOADED_BYTES.inc(stored.bytes)
+    return found
 
 
 def _validated(model: type[Any], body: Any) -> Any:
@@ -294,6 +313,7 @@ def _submit(
         )
         lifecycle.submit_job(session, job, dataset)
         session.commit()
+    JOBS_SUBMITTED.inc()
     queue.ring()
     return job_id, False
 
@@ -325,7 +345,7 @@ def _say_when_to_ask_again(job: JobRead, response: Response) -> None:
 
 @router.get("/{job_id}", responses=responses(errors.Unauthenticated, errors.NotFound, errors.InvalidQuery))
 async def read_job(
-    job_id: str,
+    job_id: JobId,
     response: Response,
     caller: CurrentCaller,
     wait: Annotated[float | None, Depends(wait_seconds)] = None,
@@ -342,7 +362,7 @@ def list_jobs(
     response: Response,
     caller: CurrentCaller,
     status: Annotated[list[JobStatus] | None, Query(description="Only jobs in one of these states.")] = None,
-    dataset_id: Annotated[str | None, Query(max_length=64)] = None,
+    dataset_id: Annotated[str | None, Query(pattern=DATASET_ID)] = None,
     limit: Limit = 20,
     page: PageCursor = None,
 ) -> Page[JobRead]:
@@ -370,7 +390,7 @@ class Cancel(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     keep: lifecycle.Keep = Field(default="best", description="The weights that the job leaves.")
-    force: bool = Field(default=False, description="Kills the training process at once; no weights are left.")
+    force: Flag = Field(default=False, description="Kills the training process at once; no weights are left.")
 
 
 @router.post(
@@ -387,7 +407,7 @@ class Cancel(BaseModel):
         errors.PayloadTooLarge,
     ),
 )
-async def cancel_job(job_id: str, request: Request, caller: CurrentCaller) -> JobRead:
+async def cancel_job(job_id: JobId, request: Request, caller: CurrentCaller) -> JobRead:
     """Cancels a job; its best weights so far are kept unless asked otherwise. Cancelling twice is cancelling once."""
     body = b"".join([piece async for piece in uploads.pieces(request)])
     asked = _validated(Cancel, strict_json.read(body) if body else {})

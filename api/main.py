@@ -57,6 +57,7 @@ app = FastAPI(
     lifespan=lifespan,
     docs_url=None,
     redoc_url=None,
+    redirect_slashes=False,  # a redirect would be built from the Host that the client claims
     generate_unique_id_function=_operation_id,
     separate_input_output_schemas=False,
 )

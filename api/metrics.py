@@ -10,7 +10,6 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from sqlalchemy import func, select
 
-from api.events import followers
 from api.keys import AdminCaller
 from api.problems import responses
 from core import database, errors
@@ -79,7 +78,6 @@ def _family(name: str, text: str, labels: list[str], samples: list[tuple[tuple[s
 
 
 registry.register(FromTheDatabase())
-EVENT_READERS.set_function(followers)
 
 
 @router.get("/metrics", responses=responses(errors.Unauthenticated, errors.InsufficientScope))

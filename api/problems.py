@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from itertools import islice
 from typing import Annotated, Any, get_args, get_origin
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import iter_route_contexts
 from pydantic import BaseModel, Field, ValidationError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -17,6 +19,7 @@ from core.logs import logger
 
 MEDIA_TYPE = "application/problem+json"
 KEY_LENGTH = 64  # keys of the input may be shown so far; values never are
+MAX_ERRORS = 100  # in one answer
 
 # What other libraries call our fields: a typo is found by likeness, a habit only by knowing it.
 HABITS = {
@@ -73,15 +76,15 @@ def responses(*problems: type[errors.Problem]) -> dict[int | str, dict[str, Any]
 
 
 def render(problem: errors.Problem, request_id: str) -> JSONResponse:
-    body = {
+    fixed = {
         "type": f"/errors/{problem.code}",
         "title": problem.title(),
         "status": problem.status,
         "detail": problem.detail,
         "code": problem.code,
         "request_id": request_id,
-        **problem.facts,
     }
+    body = {**fixed, **problem.facts, **fixed}  # no fact takes the place of what every problem has
     if problem.errors:
         body["errors"] = problem.errors
     return JSONResponse(body, problem.status, problem.headers, MEDIA_TYPE)
@@ -97,13 +100,18 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def query_or_path(request: Request, error: RequestValidationError) -> JSONResponse:
-        return answer(request, errors.InvalidQuery(errors=[_parameter(one) for one in error.errors()]))
+        found = error.errors()
+        if any(one["loc"][0] == "path" for one in found):
+            return answer(request, errors.NotFound())  # what no id looks like is no id of anybody
+        return answer(request, errors.InvalidQuery(errors=[_parameter(one) for one in found[:MAX_ERRORS]]))
 
     @app.exception_handler(HTTPException)
     async def starlettes(request: Request, error: HTTPException) -> JSONResponse:
         known = {404: errors.NotFound, 405: errors.MethodNotAllowed, 413: errors.PayloadTooLarge}
         problem = known.get(error.status_code, errors.InvalidRequest)()
         problem.headers |= dict(error.headers or {})
+        if isinstance(problem, errors.MethodNotAllowed):
+            problem.headers["Allow"] = _allowed(request)
         return answer(request, problem)
 
     @app.exception_handler(DBAPIError)
@@ -112,10 +120,12 @@ def install(app: FastAPI) -> None:
         logger().error("database_failed", error=type(error).__name__, exc_info=error)
         return answer(request, errors.Unavailable())
 
-    @app.exception_handler(Exception)
-    async def unexpected(request: Request, error: Exception) -> JSONResponse:
-        logger().error("request_failed", exc_info=error)
-        return answer(request, errors.Internal())
+
+def _allowed(request: Request) -> str:
+    """The methods of all routes at this address: Starlette's own answer names those of the first."""
+    routes = iter_route_contexts(request.app.routes)
+    here = [route for route in routes if route.path_regex.match(request.scope["path"])]
+    return ", ".join(sorted({method for route in here for method in route.methods or {"GET", "HEAD"}}))
 
 
 def _parameter(error: Mapping[str, Any]) -> errors.FieldError:
@@ -129,18 +139,27 @@ def _parameter(error: Mapping[str, Any]) -> errors.FieldError:
 def from_validation(error: ValidationError, root: type[BaseModel]) -> errors.InvalidSpec:
     """Each thing that is wrong, with its JSON Pointer and, for an unknown field, what was probably meant."""
     found: list[errors.FieldError] = []
-    for one in error.errors(include_url=False, include_input=False, include_context=True):
+    for one in islice(error.errors(include_url=False, include_input=False, include_context=True), MAX_ERRORS):
         path, siblings = _walk(root, one["loc"])
+        if one["type"] in ("union_tag_invalid", "union_tag_not_found"):
+            path.append(one["ctx"]["discriminator"].strip("'"))
         field: errors.FieldError = {"pointer": _pointer(path), "code": _code(one), "message": _sentence(one)}
         if one["type"] == "extra_forbidden":
             meant = _meant(str(one["loc"][-1]), siblings)
             field |= {"suggestion": meant} if meant else {}
         found.append(field)
-    return errors.InvalidSpec(errors=found[:100])
+    return errors.InvalidSpec(errors=found)
 
 
 def _code(error: Mapping[str, Any]) -> str:
-    renamed = {"extra_forbidden": "unknown_field", "missing": "missing_field", "value_error": "invalid_value"}
+    renamed = {
+        "extra_forbidden": "unknown_field",
+        "missing": "missing_field",
+        "union_tag_not_found": "missing_field",
+        "value_error": "invalid_value",
+        "model_type": "dict_type",
+        "model_attributes_type": "dict_type",
+    }
     return renamed.get(error["type"], str(error["type"]))
 
 
@@ -152,8 +171,10 @@ def _sentence(error: Mapping[str, Any]) -> str:
             return f"Must be one of {context.get('expected_tags')}."
         case "extra_forbidden":
             return "There is no such field."
-        case "missing":
+        case "missing" | "union_tag_not_found":
             return "This field is required."
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return "Must be an object."
         case "value_error":
             return str(context.get("error", "Not acceptable."))
         case _:
@@ -166,6 +187,8 @@ def _walk(root: type[BaseModel], location: Sequence[str | int]) -> tuple[list[st
     models: list[type[BaseModel]] = [root]
     siblings: list[str] = list(root.model_fields)
     for part in location:
+        if part == "[key]":
+            continue  # pydantic's mark for a key that is wrong itself: the key before it says which
         fields = [model.model_fields[part] for model in models if isinstance(part, str) and part in model.model_fields]
         if fields:
             siblings = [name for model in models for name in model.model_fields]

@@ -97,7 +97,7 @@ def docs() -> HTMLResponse:
         swagger_js_url="/static/swagger-ui/swagger-ui-bundle.js",
         swagger_css_url="/static/swagger-ui/swagger-ui.css",
         swagger_favicon_url="/static/swagger-ui/favicon-32x32.png",
-        swagger_ui_parameters={"tryItOutEnabled": True, "persistAuthorization": False},
+        swagger_ui_parameters={"tryItOutEnabled": True, "persistAuthorization": False, "validatorUrl": None},
     )
 
 

@@ -32,6 +32,7 @@ MEDIA_TYPES: dict[str, Format] = {
     "application/x-parquet": "parquet",
 }
 SUFFIXES: dict[str, Format] = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".parquet": "parquet", ".pq": "parquet"}
+SPREADSHEET = "application/vnd.ms-excel"  # what browsers on Windows call a .csv
 HOW = (
     "Send a CSV or Parquet file as `--data-binary @file.csv -H 'Content-Type: text/csv'`, or as a form with "
     "`-F file=@file.csv`."
@@ -47,7 +48,7 @@ def format_of(content_type: str, name: str | None) -> Format:
     if content_type in MEDIA_TYPES and not (name and content_type == "text/plain"):
         return MEDIA_TYPES[content_type]
     suffix = PurePosixPath(name or "").suffix.lower()
-    if suffix in SUFFIXES and content_type in ("", "application/octet-stream", "text/plain", *MEDIA_TYPES):
+    if suffix in SUFFIXES and content_type in ("", "application/octet-stream", SPREADSHEET, *MEDIA_TYPES):
         return SUFFIXES[suffix]
     raise errors.UnsupportedMediaType(HOW)
 
@@ -59,6 +60,8 @@ def shown_name(name: str | None, fallback: str) -> str:
 
 
 async def pieces(request: Request) -> AsyncIterator[bytes]:
+    """The body as it comes. Raises `IncompleteBody` where the client went away."""
+    _refuse_encoded(request)
     try:
         async for piece in request.stream():
             if piece:
@@ -73,6 +76,9 @@ async def form(request: Request) -> AsyncIterator[FormData]:
     _, options = parse_options_header(request.headers.get("content-type", ""))
     if b"boundary" not in options:
         raise errors.InvalidRequest("The multipart body has no boundary.")
+    if options.get(b"charset", b"utf-8").lower() not in (b"utf-8", b"utf8", b"us-ascii"):
+        raise errors.InvalidRequest("The multipart body must be UTF-8.")
+    _refuse_encoded(request)
     try:
         fields = await MultiPartParser(request.headers, request.stream(), max_files=1, max_fields=20).parse()
     except MultiPartException as error:
@@ -80,9 +86,16 @@ async def form(request: Request) -> AsyncIterator[FormData]:
     except ClientDisconnect as error:
         raise errors.IncompleteBody() from error
     try:
+        if len(fields) != len(fields.multi_items()):
+            raise errors.InvalidRequest("The form has the same field twice.")
         yield fields
     finally:
         await fields.close()
+
+
+def _refuse_encoded(request: Request) -> None:
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise errors.UnsupportedMediaType("A body is sent as it is, without Content-Encoding.")
 
 
 def format_of_file(file: UploadFile) -> Format:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, TypeVar
 
 import redis.asyncio
-from fastapi import Header, Query
+from fastapi import Header, Query, Response
 from redis.exceptions import RedisError
 
 from core.queue import WAKE_CHANNEL
@@ -99,13 +99,15 @@ class Waker:
 
 
 def wait_seconds(
+    response: Response,
     wait: Annotated[
         float | None, Query(ge=0, le=MAX_WAIT, description="Seconds to wait for the end; 60 at most.")
     ] = None,
     prefer: Annotated[str | None, Header(description="`wait=30` is the same as `?wait=30` (RFC 7240).")] = None,
 ) -> float | None:
-    if wait is None and prefer and (found := re.search(r"(?:^|[,;\s])wait=(\d{1,5})", prefer)):
-        return min(float(found[1]), MAX_WAIT)
+    if wait is None and prefer and (found := re.search(r"(?:^|[,;\s])wait=(\d{1,5})\b", prefer, re.ASCII)):
+        wait = min(float(found[1]), MAX_WAIT)
+        response.headers["Preference-Applied"] = f"wait={wait:.0f}"
     return wait
 
 
