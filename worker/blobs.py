@@ -12,18 +12,22 @@ from core.tables import Artifact, Blob, Checkpoint, Dataset, Job, Run
 COLLECT_AFTER = 3600.0  # seconds since it was touched
 
 
-def keep(project_id: str, file: Path) -> StoredFile:
-    """Stores a file; its row is touched first, so that no collector takes what is about to be referred to."""
-    found = storage.measure(file)
+def keep(project_id: str, folder: Path) -> dict[str, StoredFile]:
+    """Stores every file of a folder, by name.
+
+    Their rows are touched first, so that no collector takes what is about to be referred to.
+    """
+    found = {file.name: storage.measure(file) for file in sorted(folder.iterdir()) if not file.is_symlink()}
     with database.writing() as session:
-        touched = update(Blob).where(Blob.project_id == project_id, Blob.sha256 == found.sha256)
-        if not changed(session.execute(touched.values(touched_at=db_now()))):
-            moment = database.now(session)
-            insert_or_nothing(
-                session, Blob, project_id=project_id, sha256=found.sha256, bytes=found.bytes, touched_at=moment
-            )
+        moment = database.now(session)
+        for one in found.values():
+            touched = update(Blob).where(Blob.project_id == project_id, Blob.sha256 == one.sha256)
+            if not changed(session.execute(touched.values(touched_at=moment))):
+                row = {"project_id": project_id, "sha256": one.sha256, "bytes": one.bytes, "touched_at": moment}
+                insert_or_nothing(session, Blob, **row)
         session.commit()
-    storage.storage().put(blob_key(project_id, found.sha256), file)
+    for name, one in found.items():
+        storage.storage().put(blob_key(project_id, one.sha256), folder / name)
     return found
 
 

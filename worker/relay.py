@@ -29,6 +29,7 @@ class Relay:
         self._epochs = epochs
         self._waiting: list[NewEvent] = []
         self._job: dict[str, Any] = {}
+        self._attempt: dict[str, Any] = {}
         self._last_flush = self._last_orders = 0.0
         self._logged: dict[int, dict[str, Any]] | None = {} if claim.attempt == 1 else None
         self._flushed_epoch = False
@@ -39,6 +40,8 @@ class Relay:
         return len(self._waiting) >= MAX_WAITING
 
     def phase(self, message: Phase) -> None:
+        facts = {"fingerprint": message.fingerprint, "resumed_from_epoch": message.resumed_from_epoch}
+        self._attempt |= {name: value for name, value in facts.items() if value is not None}
         if message.phase == "loading_data":
             return  # the claim has said so
         self._job["phase"] = message.phase
@@ -98,9 +101,9 @@ class Relay:
         self._logged = None
         new = [event for one in self._waiting for event in _not_yet_logged(one, logged)]
         with database.writing() as session:
-            self.order = lifecycle.record(session, self._claim, new, **self._job)
+            self.order = lifecycle.record(session, self._claim, new, attempt=self._attempt, **self._job)
         self._logged = logged
-        self._waiting, self._job = [], {}
+        self._waiting, self._job, self._attempt = [], {}, {}
         queue.wake(self._claim.subject_id)
 
     def _read_logged(self) -> dict[int, dict[str, Any]]:

@@ -4,14 +4,14 @@ Two rows move together in one transaction: the job, which users read, and its ru
 conditional UPDATE. A worker's move is fenced by its attempt number: when another has taken the run over, the UPDATE
 finds no row, `Fenced` is raised, and whoever holds the stale claim ends without having written anything.
 
-Order of locks, everywhere: run, then job, then project.
+Order of locks, everywhere: dataset, then run, then job, then project. (An ingest holds its own run before all these.)
 """
 
 from core.lifecycle.cancelling import request_cancel
 from core.lifecycle.claiming import claim_next, claimable
 from core.lifecycle.datasets import dataset_invalid, dataset_ready
 from core.lifecycle.ending import crash, fail, release, succeed
-from core.lifecycle.holding import note_attempt, orders, record, renew, save_checkpoint
+from core.lifecycle.holding import orders, record, renew, save_checkpoint
 from core.lifecycle.rescuing import expire_leases, rescue_dead
 from core.lifecycle.states import TERMINAL, TRANSITIONS, Capacity, Claim, Fenced, Keep, MadeFile
 from core.lifecycle.submitting import submit_dataset, submit_job
@@ -31,7 +31,6 @@ __all__ = [
     "dataset_ready",
     "expire_leases",
     "fail",
-    "note_attempt",
     "orders",
     "record",
     "release",

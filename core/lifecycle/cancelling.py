@@ -27,7 +27,6 @@ def request_cancel(session: Session, project_id: str, job_id: str, keep: Keep, *
     if job.status in TERMINAL and job.status != "cancelled":
         raise errors.JobAlreadyTerminal(status=job.status)
     if job.status == "cancelled" or (job.status == "cancelling" and not force):
-        session.rollback()
         return job
 
     grace = 0.0 if force else settings.cancel_grace_seconds

@@ -19,7 +19,6 @@ from core.tables import AttemptOutcome, Dataset, Job, Run
 def dataset_ready(session: Session, claim: Claim, **dataset: Any) -> list[str]:
     """Ends an ingest well, and queues the jobs that waited for it. Commits. Returns the jobs that changed."""
     locked = lock(session, claim)
-    end_run(session, locked, "succeeded", None)
     session.execute(
         update(Dataset)
         .where(Dataset.id == claim.subject_id, Dataset.status == "processing")
@@ -28,6 +27,7 @@ def dataset_ready(session: Session, claim: Claim, **dataset: Any) -> list[str]:
     )
     found = session.get_one(Dataset, claim.subject_id, populate_existing=True)
     changed = settle_waiting(session, claim.subject_id, lambda job: resolve_for(job.spec, found))
+    end_run(session, locked, "succeeded", None)
     session.commit()
     return changed
 
@@ -42,7 +42,6 @@ def dataset_invalid(session: Session, claim: Claim, problem: errors.Problem) -> 
 def reject_dataset(
     session: Session, run: Run, problem: errors.Problem, outcome: AttemptOutcome, cause: str
 ) -> list[str]:
-    end_run(session, run, outcome, cause)
     session.execute(
         update(Dataset)
         .where(Dataset.id == run.subject_id, Dataset.status == "processing")
@@ -53,7 +52,9 @@ def reject_dataset(
     def refuse(job: Job) -> Resolved:
         raise errors.DatasetInvalid(dataset_id=run.subject_id, error=problem.as_error())
 
-    return settle_waiting(session, run.subject_id, refuse)
+    changed = settle_waiting(session, run.subject_id, refuse)
+    end_run(session, run, outcome, cause)
+    return changed
 
 
 def settle_waiting(session: Session, dataset_id: str, decide: Callable[[Job], Resolved]) -> list[str]:

@@ -34,25 +34,21 @@ def orders(session: Session, claim: Claim) -> tuple[str | None, datetime | None]
     return found.stop_order, found.stop_deadline
 
 
-def record(session: Session, claim: Claim, new: Sequence[NewEvent], **job_values: Any) -> str | None:
-    """Appends events and updates what users read of the job; returns what is asked of the worker.
+def record(
+    session: Session, claim: Claim, new: Sequence[NewEvent], *, attempt: Mapping[str, Any] | None = None, **job: Any
+) -> str | None:
+    """Appends events, and updates what users read of the job and of this attempt; returns what is asked of the worker.
 
     Raises `Fenced`. Commits.
     """
     found = append(session, claim, new)
-    if job_values and claim.kind == "training":
-        update_job(session, claim.subject_id, **job_values)
+    if attempt:
+        mine = (Attempt.run_id == claim.run_id, Attempt.number == claim.attempt)
+        session.execute(update(Attempt).where(*mine).values(**attempt))
+    if job and claim.kind == "training":
+        update_job(session, claim.subject_id, **job)
     session.commit()
     return found.stop_order
-
-
-def note_attempt(session: Session, claim: Claim, **values: Any) -> None:
-    """Adds to the line of `attempts[]` that this claim is. Raises `Fenced`. Commits."""
-    fence(session, claim)
-    session.execute(
-        update(Attempt).where(Attempt.run_id == claim.run_id, Attempt.number == claim.attempt).values(**values)
-    )
-    session.commit()
 
 
 def save_checkpoint(session: Session, claim: Claim, epoch: int, files: Mapping[str, Any]) -> None:

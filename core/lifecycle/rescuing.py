@@ -29,7 +29,7 @@ def rescue_dead(session: Session) -> list[str]:
                 Run.attempt == attempt,
                 or_(
                     (Run.status == "running") & (Run.lease_until < db_now()),
-                    (Run.status == "queued") & (Run.stop_order == "cancel"),
+                    (Run.status == "queued") & (Run.stop_order == "cancel") & (Run.stop_deadline < db_now()),
                 ),
             )
             .with_for_update()

@@ -30,6 +30,15 @@ def submit_job(session: Session, job: Job, dataset: Dataset) -> Job:
 
     Raises a `DataInvalid` when the dataset cannot be trained on as the spec asks.
     """
+    # Held until the commit: were it read at this moment, the jobs that wait would be settled without this one.
+    held = session.scalar(
+        select(Dataset)
+        .where(Dataset.id == dataset.id)
+        .with_for_update(read=True)
+        .execution_options(populate_existing=True)
+    )
+    if held is None:
+        raise errors.NotFound()
     if dataset.status == "invalid":
         raise errors.DatasetInvalid(dataset_id=dataset.id, error=dataset.error)
     waits = dataset.status == "processing"

@@ -15,7 +15,7 @@ from core import errors
 from worker.ingest import csv_text
 from worker.ingest.arrays import write_codes, write_numbers
 from worker.ingest.columns import Stored, check_names, describe, quoted
-from worker.trainer.messages import Channel, Ingested, Phase
+from worker.trainer.messages import DATASET, Channel, Ingested, Phase
 
 MAX_COLUMNS = 10_000
 MAX_CELLS = 1_000_000_000
@@ -34,7 +34,7 @@ class IngestOrder(BaseModel):
 def ingest(order: IngestOrder, channel: Channel) -> None:
     """Reads the table as ordered and says `Ingested`. Raises a `DatasetProblem` when it is unreadable."""
     channel.say(Phase("loading_data"))
-    source, folder = Path(order.file), Path(order.folder) / "dataset"
+    source, folder = Path(order.file), Path(order.folder) / DATASET
     folder.mkdir()
     if not source.stat().st_size:
         raise errors.DatasetEmpty()
@@ -58,13 +58,10 @@ def ingest(order: IngestOrder, channel: Channel) -> None:
             raise errors.DatasetTooLarge("The table needs more memory than reading one may take here.") from error
     channel.say(
         Ingested(
-            folder=str(folder),
-            dataset={
-                "rows": rows,
-                "columns": [column.model_dump(mode="json") for column in columns],
-                "warnings": [warning.model_dump(mode="json") for warning in warnings],
-                "dialect": dialect.as_json() if dialect else None,
-            },
+            rows=rows,
+            columns=[column.model_dump(mode="json") for column in columns],
+            warnings=[warning.model_dump(mode="json") for warning in warnings],
+            dialect=dialect.as_json() if dialect else None,
         )
     )
 

@@ -12,7 +12,16 @@ from core.spec import Output
 from worker.trainer import artifacts, preprocessing, split, state
 from worker.trainer.fit import EpochDone, Examples, StepDone, fit
 from worker.trainer.losses import metrics, predict, target_tensor
-from worker.trainer.messages import Channel, CheckpointWritten, Drained, Logged, NothingToKeep, Phase, Trained
+from worker.trainer.messages import (
+    ARTIFACTS,
+    Channel,
+    CheckpointWritten,
+    Drained,
+    Logged,
+    NothingToKeep,
+    Phase,
+    Trained,
+)
 from worker.trainer.network import as_function, build
 from worker.trainer.optimizers import updater
 from worker.trainer.order import TrainingOrder
@@ -79,12 +88,11 @@ def train(order: TrainingOrder, channel: Channel) -> None:
         if len(part):
             found = metrics(spec.training.loss, predict(forward, part.features), part.target)
             report[name] = {"rows": len(part), **{key: _finite(value) for key, value in found.items()}}
-    folder = Path(order.folder) / "artifacts"
+    folder = Path(order.folder) / ARTIFACTS
     artifacts.write(folder, order, fitted, network.state_dict(), parts, report)
     channel.say(
         Trained(
             stop_reason=stop_reason,
-            folder=str(folder),
             epochs=now.at.epoch,
             best=_best(order, now),
             metrics={name: part for name, part in report.items() if name in ("train", "validation", "test")},
@@ -120,7 +128,7 @@ def _train(
 def _save_checkpoint(order: TrainingOrder, channel: Channel, now: TrainingState) -> None:
     folder = Path(order.folder) / f"checkpoint-{now.at.step}-{time.monotonic_ns()}"
     state.save(now, folder)
-    channel.say(CheckpointWritten(epoch=now.at.epoch, folder=str(folder)))
+    channel.say(CheckpointWritten(epoch=now.at.epoch, folder=folder.name))
 
 
 def fingerprint(threads: int) -> dict[str, Any]:

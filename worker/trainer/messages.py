@@ -9,6 +9,9 @@ from typing import Any, Literal, Protocol
 
 MAX_MESSAGE = 64 * 1024 * 1024  # bytes: the largest is the profile of a very wide table
 
+# Folders in the private folder of a child: it names no path.
+ARTIFACTS, DATASET = "artifacts", "dataset"
+
 StopOrder = Literal["cancel", "drain"]
 
 # --- from the child -----------------------------------------------------------------------------------------------
@@ -34,7 +37,7 @@ class Logged:
 
 @dataclass(frozen=True)
 class CheckpointWritten:
-    """A whole checkpoint lies in `folder`; the supervisor stores it and then deletes it."""
+    """A whole checkpoint lies in the folder of this name; the supervisor stores it and then deletes it."""
 
     epoch: int
     folder: str
@@ -42,10 +45,9 @@ class CheckpointWritten:
 
 @dataclass(frozen=True)
 class Trained:
-    """The training is over and its artifacts lie in `folder`."""
+    """The training is over and its artifacts lie in the folder `ARTIFACTS`."""
 
     stop_reason: str
-    folder: str
     epochs: int
     best: dict[str, Any] | None
     metrics: dict[str, Any]
@@ -63,10 +65,12 @@ class Drained:
 
 @dataclass(frozen=True)
 class Ingested:
-    """A table was read; its files lie in `folder`."""
+    """A table was read; its files lie in the folder `DATASET`."""
 
-    folder: str
-    dataset: dict[str, Any]  # rows, columns, warnings, dialect
+    rows: int
+    columns: list[dict[str, Any]]
+    warnings: list[dict[str, Any]]
+    dialect: dict[str, Any] | None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,85 @@
+"""What a child needs, laid out before it starts: its order, and every file of it on this machine."""
+
+import json
+import shutil
+from pathlib import Path
+
+from sqlalchemy import select
+
+from core import database, errors, storage
+from core.lifecycle import Claim
+from core.logs import logger
+from core.settings import settings
+from core.storage import blob_key
+from core.tables import Checkpoint, Dataset, Job
+from worker.relay import Relay
+from worker.trainer.order import TableColumn, TrainingOrder
+
+ARRAYS = ("numbers.npy", "codes.npy")
+
+
+def lay_out(claim: Claim, folder: Path) -> tuple[str, Relay]:
+    """The child's order as JSON, and the relay that will hear it.
+
+    Raises a `DataInvalid` when what it would read is gone.
+    """
+    if claim.kind == "ingest":
+        return _ingest_order(claim, folder), Relay(claim, 1)
+    store = storage.storage()
+    with database.reading() as session:
+        job = session.get_one(Job, claim.subject_id)
+        found = session.get(Dataset, job.dataset_id)
+        checkpoints = session.scalars(
+            select(Checkpoint).where(Checkpoint.run_id == claim.run_id).order_by(Checkpoint.number.desc())
+        ).all()
+    if found is None:
+        raise errors.DataInvalid("The dataset was deleted before the job could read it.")
+    assert job.resolved_spec is not None, "only a resolved job is queued"
+    arrays = {
+        name: str(store.fetch(blob_key(claim.project_id, found.files[name]["sha256"]), folder))
+        for name in ARRAYS
+        if name in found.files
+    }
+    training = TrainingOrder(
+        spec=job.resolved_spec,
+        rows=found.rows or 0,
+        columns=[TableColumn.model_validate(column) for column in found.columns],
+        numbers=arrays.get("numbers.npy"),
+        codes=arrays.get("codes.npy"),
+        checkpoint=_fetch_checkpoint(claim, list(checkpoints), folder),
+        folder=str(folder),
+        checkpoint_seconds=settings.checkpoint_seconds,
+        keep=job.keep if job.keep in ("best", "last") else "none",
+        stop="cancel" if claim.order == "cancel" else None,
+    )
+    return training.model_dump_json(), Relay(claim, job.resolved_spec.training.epochs)
+
+
+def _ingest_order(claim: Claim, folder: Path) -> str:
+    with database.reading() as session:
+        dataset = session.get_one(Dataset, claim.subject_id)
+    order = {
+        "file": str(storage.storage().fetch(dataset.upload_key, folder)),
+        "format": dataset.format,
+        "folder": str(folder),
+        "memory_bytes": settings.ingest_memory_bytes,
+    }
+    return json.dumps(order)
+
+
+def _fetch_checkpoint(claim: Claim, newest_first: list[Checkpoint], folder: Path) -> str | None:
+    """The newest checkpoint whose bytes are what its row says; the one before is kept for the day they are not."""
+    for row in newest_first:
+        target = folder / f"resume-{row.number}"
+        target.mkdir()
+        try:
+            for name, file in row.files.items():
+                fetched = storage.storage().fetch(blob_key(claim.project_id, file["sha256"]), folder)
+                if storage.measure(fetched).sha256 != file["sha256"]:
+                    raise errors.NotFound()
+                shutil.copyfile(fetched, target / name)
+        except errors.NotFound:
+            logger().error("checkpoint_damaged", number=row.number)
+            continue
+        return str(target)
+    return None

@@ -1,0 +1,131 @@
+"""What became of a child, made the truth. What it said is data that was not trusted: it names no path and no column."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+
+from core import database, errors, lifecycle, queue
+from core.lifecycle import Claim, MadeFile
+from core.logs import logger
+from core.tables import Event
+from worker import blobs
+from worker.relay import Relay
+from worker.trainer.messages import ARTIFACTS, DATASET, Drained, Failed, Ingested, NothingToKeep, Trained
+
+MEDIA_TYPES = {".safetensors": "application/vnd.safetensors", ".json": "application/json", ".csv": "text/csv"}
+
+
+@dataclass(frozen=True)
+class Died:
+    """The child ended without a last word."""
+
+    cause: str
+
+
+@dataclass(frozen=True)
+class CutOff:
+    """The child was killed because its user would not wait any longer."""
+
+
+@dataclass(frozen=True)
+class Shelved:
+    """The worker stops, and the child did not make room in time: its last checkpoint has to do."""
+
+
+Outcome = Trained | NothingToKeep | Drained | Ingested | Failed | Died | CutOff | Shelved
+
+
+def settle(claim: Claim, outcome: Outcome, relay: Relay, folder: Path) -> None:
+    """Ends the claim as the outcome says. Raises `Fenced`; whatever else it raises, it may be called again."""
+    relay.write_out()
+    match outcome:
+        case Trained():
+            _succeed(claim, outcome, folder)
+        case Ingested():
+            _store_dataset(claim, outcome, folder)
+        case NothingToKeep() | CutOff():
+            with database.writing() as session:
+                lifecycle.succeed(session, claim, "user_cancel", [])
+        case Failed():
+            give_up(claim, _problem(outcome))
+        case Drained() | Shelved():
+            with database.writing() as session:
+                lifecycle.release(session, claim, "worker_stopped")
+        case Died(cause):
+            with database.writing() as session:
+                lifecycle.crash(session, claim, cause)
+            queue.ring()
+
+
+def _succeed(claim: Claim, trained: Trained, folder: Path) -> None:
+    made_in = folder / ARTIFACTS
+    _write_metrics(claim, made_in / "metrics.csv")
+    made = [
+        MadeFile(name, MEDIA_TYPES[Path(name).suffix], stored.sha256, stored.bytes)
+        for name, stored in blobs.keep(claim.project_id, made_in).items()
+    ]
+    with database.writing() as session:
+        lifecycle.succeed(session, claim, trained.stop_reason, made, best=trained.best)
+
+
+def _write_metrics(claim: Claim, path: Path) -> None:
+    """The epochs as the log has them; a rewound stretch only as it was trained last."""
+    epochs: dict[int, dict[str, Any]] = {}
+    with database.reading() as session:
+        found = session.execute(
+            select(Event.type, Event.data)
+            .where(Event.run_id == claim.run_id, Event.type.in_(("epoch", "rewound")))
+            .order_by(Event.seq)
+        )
+        for kind, data in found:
+            if kind == "rewound":
+                epochs = {epoch: facts for epoch, facts in epochs.items() if epoch <= data["to_epoch"]}
+            else:
+                epochs[data["epoch"]] = data
+    names = list(dict.fromkeys(name for facts in epochs.values() for name in facts if name != "nonfinite"))
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, names, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(epochs.values())
+
+
+def _store_dataset(claim: Claim, ingested: Ingested, folder: Path) -> None:
+    files = {name: stored.as_json() for name, stored in blobs.keep(claim.project_id, folder / DATASET).items()}
+    with database.writing() as session:
+        jobs = lifecycle.dataset_ready(
+            session,
+            claim,
+            files=files,
+            rows=ingested.rows,
+            columns=ingested.columns,
+            warnings=ingested.warnings,
+            dialect=ingested.dialect,
+        )
+    _tell(jobs)
+
+
+def give_up(claim: Claim, problem: errors.Problem) -> None:
+    """Ends the claim for a reason that trying again would not change."""
+    logger().info("run_given_up", code=problem.code)
+    with database.writing() as session:
+        if claim.kind == "ingest":
+            jobs = lifecycle.dataset_invalid(session, claim, problem)
+        else:
+            jobs = []
+            lifecycle.fail(session, claim, problem)
+    _tell(jobs)
+
+
+def _tell(jobs: list[str]) -> None:
+    for job_id in jobs:
+        queue.wake(job_id)
+    queue.ring(len(jobs))
+
+
+def _problem(failed: Failed) -> errors.Problem:
+    """What the child said, as one of our classes: it is not trusted to name any other."""
+    known = {problem.__name__: problem for problem in errors.every_problem()}
+    return known.get(failed.problem, errors.Internal)(failed.detail, errors=failed.errors, **failed.facts)
