@@ -69,7 +69,7 @@ def describe(
     number_rows = code_rows = 0
     for stretch in stretches(stored, rows):
         alive()
-        cells = ", ".join(f"{quoted(one.key)} AS c{place}" for place, one in enumerate(stretch))
+        cells = ", ".join(f"{_known(one)} AS c{place}" for place, one in enumerate(stretch))
         connection.execute(
             f"CREATE OR REPLACE TEMP TABLE stretch AS SELECT {cells} FROM read_parquet(?)",  # noqa: S608
             [str(table)],
@@ -85,6 +85,12 @@ def describe(
             warnings += _warnings(connection, f"c{place}", column)
     connection.execute("DROP TABLE stretch")
     return columns, warnings
+
+
+def _known(stored: Stored) -> str:
+    """The column with NULL for all that counts as missing."""
+    key = quoted(stored.key)
+    return f"CASE WHEN NOT isnan({key}) THEN {key} END" if stored.kind in ("FLOAT", "DOUBLE") else key
 
 
 def _facts(connection: duckdb.DuckDBPyConnection, cell: str, stored: Stored, rows: int) -> dict[str, Any]:

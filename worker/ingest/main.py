@@ -69,7 +69,7 @@ def ingest(order: IngestOrder, channel: Channel) -> None:
 def _sandboxed(source: Path, folder: Path, memory_bytes: int) -> duckdb.DuckDBPyConnection:
     """A reader that can open this one file and write into this one folder, and cannot be talked out of it."""
     connection = duckdb.connect()
-    connection.execute(f"SET memory_limit = '{memory_bytes // 2}B'")
+    connection.execute(f"SET memory_limit = '{memory_bytes * 3 // 4}B'")
     connection.execute("SET threads = 1")  # a table's rows keep their order, and other jobs their cores
     connection.execute(f"SET temp_directory = {_quoted(folder / 'spill')}")
     connection.execute(f"SET allowed_paths = [{_quoted(source)}]")
@@ -146,10 +146,8 @@ MOMENTS = ("DATE", "TIME", "TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAM
 
 def _plain(column: str, kind: str) -> str:
     """A column as one of the types that a profile knows; numbers with more digits than a double has become one."""
-    if kind in ("BOOLEAN", "VARCHAR", *WHOLE, *MOMENTS):
+    if kind in ("BOOLEAN", "FLOAT", "DOUBLE", "VARCHAR", *WHOLE, *MOMENTS):
         return column
-    if kind in ("FLOAT", "DOUBLE"):
-        return f"CASE WHEN isnan({column}) THEN NULL ELSE {column} END"
     if kind in ("HUGEINT", "UHUGEINT", "UBIGINT") or (kind.startswith("DECIMAL(") and not _is_nested(kind)):
         return f"CAST({column} AS DOUBLE)"
     if kind == "TIMESTAMP WITH TIME ZONE":

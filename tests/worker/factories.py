@@ -1,0 +1,167 @@
+"""Tables, orders and states of training for tests; each goes the way that a job's own would go."""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core.profile import Column
+from core.resolve import resolve
+from core.spec import Output, Training, TrainingSpec
+from worker.ingest.main import IngestOrder, ingest
+from worker.trainer.fit import Examples
+from worker.trainer.messages import FromChild, Ingested, Logged, StopOrder
+from worker.trainer.network import build
+from worker.trainer.optimizers import updater
+from worker.trainer.order import TableColumn, TrainingOrder
+from worker.trainer.state import TrainingState
+
+
+@dataclass
+class Listener:
+    """The other end of a channel: keeps what is said, and gives one order after so many epochs."""
+
+    order: StopOrder | None = None
+    after_epochs: int = 0
+    said: list[FromChild] = field(default_factory=list)
+
+    def say(self, message: FromChild) -> None:
+        self.said.append(message)
+
+    def stop_order(self) -> StopOrder | None:
+        return self.order if len(self.epochs) >= self.after_epochs else None
+
+    @property
+    def epochs(self) -> list[dict[str, Any]]:
+        return [one.data for one in self.said if isinstance(one, Logged) and one.type == "epoch"]
+
+    @property
+    def last(self) -> Any:
+        return self.said[-1]
+
+
+@dataclass
+class Read:
+    """What ingest made of a file."""
+
+    dataset: dict[str, Any]
+    folder: Path
+
+    @property
+    def rows(self) -> int:
+        return int(self.dataset["rows"])
+
+    @property
+    def columns(self) -> list[Column]:
+        return [Column.model_validate(column) for column in self.dataset["columns"]]
+
+    @property
+    def types(self) -> dict[str, str]:
+        return {column.name: column.type for column in self.columns}
+
+    @property
+    def warnings(self) -> set[tuple[str, str]]:
+        return {(warning["code"], warning["column"]) for warning in self.dataset["warnings"]}
+
+    def column(self, name: str) -> Column:
+        return next(column for column in self.columns if column.name == name)
+
+    def numbers(self, name: str) -> Any:
+        return np.load(self.folder / "numbers.npy")[self.column(name).number_row]
+
+    def codes(self, name: str) -> Any:
+        return np.load(self.folder / "codes.npy")[self.column(name).code_row]
+
+    def values(self, name: str) -> list[Any]:
+        """What the codes stand for."""
+        known = self.column(name).values or []
+        return [None if code < 0 else known[code] for code in self.codes(name)]
+
+
+def read(folder: Path, data: str | bytes, kind: str = "csv", memory_bytes: int = 1 << 30) -> Read:
+    """Ingests bytes in this process."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "upload"
+    file.write_bytes(data.encode() if isinstance(data, str) else data)
+    private = folder / "private"
+    private.mkdir()
+    listener = Listener()
+
+    ingest(IngestOrder(file=str(file), format=kind, folder=str(private), memory_bytes=memory_bytes), listener)
+
+    assert isinstance(listener.last, Ingested)
+    return Read(listener.last.dataset, Path(listener.last.folder))
+
+
+def order_for(folder: Path, table: Read, spec: Mapping[str, Any], **changes: Any) -> TrainingOrder:
+    """The order that a supervisor would give for this spec; `folder` is made."""
+    folder.mkdir(parents=True)
+    resolved = resolve(TrainingSpec.model_validate(spec), table.columns, table.rows).spec
+    arrays = {name: str(path) for name in ("numbers", "codes") if (path := table.folder / f"{name}.npy").exists()}
+    order = TrainingOrder(
+        spec=resolved,
+        rows=table.rows,
+        columns=[TableColumn.model_validate(column) for column in table.dataset["columns"]],
+        numbers=arrays.get("numbers"),
+        codes=arrays.get("codes"),
+        checkpoint=None,
+        folder=str(folder),
+        checkpoint_seconds=3600.0,
+        keep="best",
+    )
+    return order.model_copy(update=changes)
+
+
+def table_text(rows: int, seed: int = 0, classes: Sequence[str] = ("ash", "birch", "cedar")) -> str:
+    """A CSV of classes that can be learned: numbers, a category with missing values, a boolean, and `kind`."""
+    generator = np.random.default_rng(seed)
+    lines = ["height,width,soil,wet,kind"]
+    for _ in range(rows):
+        kind = int(generator.integers(len(classes)))
+        height, width = generator.normal(kind, 0.6), generator.normal(-2 * kind, 0.8)
+        soil = ("sand", "clay", "", "loam")[int(generator.integers(4))]
+        cells = [f"{height:.4f}", "" if generator.random() < 0.1 else f"{width:.4f}", soil]
+        lines.append(",".join([*cells, "true" if generator.random() < 0.5 else "false", classes[kind]]))
+    return "\n".join(lines) + "\n"
+
+
+def examples(rows: int, inputs: int = 4, classes: int = 3, seed: int = 0) -> Examples:
+    """Rows of classes that overlap a little."""
+    generator = torch.Generator().manual_seed(seed)
+    target = torch.randint(classes, (rows,), generator=generator)
+    features = torch.randn(rows, inputs, generator=generator) + target.unsqueeze(1)
+    return Examples(features, target)
+
+
+NOTHING = Examples(torch.empty(0, 4), torch.empty(0, dtype=torch.int64))
+
+
+def training(**said: Any) -> Training:
+    """A resolved `training` section: cross-entropy, and train_loss where nothing else is said."""
+    stop = {"monitor": "train_loss", **said.pop("stop", {})}
+    return Training.model_validate({"loss": "cross_entropy", "epochs": 3, **said, "stop": stop})
+
+
+def state_for(chosen: Training, layers: Iterable[Mapping[str, Any]] = (), inputs: int = 4, units: int = 3) -> Any:
+    """A state of training before its first step."""
+    spec = TrainingSpec.model_validate({"target": "kind", "network": {"layers": list(layers)}})
+    network = build(spec.network.layers or [], Output(units=units, activation="softmax"), inputs, chosen.seed)
+    return TrainingState(network, updater(chosen.optimizer, list(network.parameters())))
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """One SHA-256 over all bits."""
+    found = hashlib.sha256()
+    for name in sorted(tensors):
+        found.update(name.encode() + tensors[name].detach().contiguous().numpy().tobytes())
+    return found.hexdigest()
+
+
+def without_timing(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What I10 means by identical."""
+    return {name: value for name, value in facts.items() if name not in ("seconds", "samples_per_second")}
