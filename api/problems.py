@@ -20,6 +20,7 @@ from core.logs import logger
 MEDIA_TYPE = "application/problem+json"
 KEY_LENGTH = 64  # keys of the input may be shown so far; values never are
 MAX_ERRORS = 100  # in one answer
+MAX_COUNTED = 10_000  # beyond this they are not even looked at: listing 300,000 takes seconds
 
 # What other libraries call our fields: a typo is found by likeness, a habit only by knowing it.
 HABITS = {
@@ -138,6 +139,8 @@ def _parameter(error: Mapping[str, Any]) -> errors.FieldError:
 
 def from_validation(error: ValidationError, root: type[BaseModel]) -> errors.InvalidSpec:
     """Each thing that is wrong, with its JSON Pointer and, for an unknown field, what was probably meant."""
+    if error.error_count() > MAX_COUNTED:
+        return errors.InvalidSpec(f"More than {MAX_COUNTED:,} parts of the body are not acceptable.")
     found: list[errors.FieldError] = []
     for one in islice(error.errors(include_url=False, include_input=False, include_context=True), MAX_ERRORS):
         path, siblings = _walk(root, one["loc"])
