@@ -167,6 +167,8 @@ def test_those_who_touch_bytes_share_one_storage_that_the_image_has_made_for_the
         assert found[name]["environment"]["BACKPROPD_STORAGE_URL"] == "file:/data/storage"
     assert "--owner 10001 --group 10001 /data/storage /data/work" in folders
     assert found["worker"]["environment"]["BACKPROPD_WORK_DIR"] == "/data/work"
+    assert found["api"]["environment"]["TMPDIR"] == "/data/work"
+    assert all("work:/data/work" in found[name]["volumes"] for name in ("api", "worker"))
     assert set(compose.read()["volumes"]) == {"postgres", "storage", "work"}
 
 
@@ -219,7 +221,11 @@ def test_the_worker_is_given_the_time_that_its_checkpoints_need() -> None:
 
 
 def test_every_variable_of_ours_is_one_that_something_reads() -> None:
-    known = {f"BACKPROPD_{name.upper()}" for name in Settings.model_fields} | {"BACKPROPD_HOST", "BACKPROPD_PORT"}
+    known = {f"BACKPROPD_{name.upper()}" for name in Settings.model_fields} | {
+        "BACKPROPD_HOST",
+        "BACKPROPD_PORT",
+        "TMPDIR",
+    }
 
     for name in OURS:
         assert set(services()[name]["environment"]) <= known

@@ -31,6 +31,15 @@ def start(**_: object) -> None:
     """Before the pool, and before any thread: the forkserver must be forked from a process that has none."""
     logs.configure()
     child.start_forkserver()
+    try:
+        _enrol()
+    except DBAPIError as error:  # Celery would only log it, and go on without the thread below
+        logger().warning("worker_beat_failed", error=type(error).__name__)
+    threading.Thread(target=_attend, name="attend", daemon=True).start()
+    logger().info("worker_started", worker_id=slots.worker_id, training_slots=slots.training_slots)
+
+
+def _enrol() -> None:
     with database.writing() as session:
         if settings.replaces_worker:
             lifecycle.expire_leases(session, settings.replaces_worker)
@@ -38,8 +47,6 @@ def start(**_: object) -> None:
             session.execute(delete(Worker).where(Worker.id == settings.replaces_worker))
         _write_row(session)
         session.commit()
-    threading.Thread(target=_attend, name="attend", daemon=True).start()
-    logger().info("worker_started", worker_id=slots.worker_id, training_slots=slots.training_slots)
 
 
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]

@@ -77,6 +77,7 @@ def test_the_commands_of_the_compose_file_train_a_job_and_stop_cleanly(
             BACKPROPD_HOST="127.0.0.1",
             BACKPROPD_PORT=str(port),
             BACKPROPD_WORK_DIR=str(work_dir),
+            TMPDIR=str(work_dir),
             BACKPROPD_BOOTSTRAP_API_KEY=key,  # as from `.env`
             BACKPROPD_TRAINING_SLOTS="1",
         )
