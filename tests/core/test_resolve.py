@@ -136,7 +136,7 @@ def test_an_unknown_target_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(errors.TargetNotFound) as far:
         resolved(PENGUINS, "zzz")
 
-    assert near.value.errors[0]["pointer"] == "/target"
+    assert near.value.errors[0]["pointer"] == "/spec/target"
     assert near.value.errors[0]["suggestion"] == "species"
     assert "suggestion" not in far.value.errors[0]
 
@@ -191,9 +191,9 @@ def test_include_and_exclude_choose_in_the_order_of_the_table() -> None:
 @pytest.mark.parametrize(
     ("features", "pointer"),
     [
-        ({"include": ["length", "widht"]}, "/features/include/1"),
-        ({"exclude": ["widht"]}, "/features/exclude/0"),
-        ({"columns": {"widht": {"scale": "none"}}}, "/features/columns/widht"),
+        ({"include": ["length", "widht"]}, "/spec/features/include/1"),
+        ({"exclude": ["widht"]}, "/spec/features/exclude/0"),
+        ({"columns": {"widht": {"scale": "none"}}}, "/spec/features/columns/widht"),
     ],
 )
 def test_an_unknown_feature_is_refused_with_the_nearest_name(features: dict[str, Any], pointer: str) -> None:
@@ -214,7 +214,7 @@ def test_the_pointer_to_a_column_escapes_slashes_and_tildes() -> None:
     with pytest.raises(errors.ColumnNotFound) as refused:
         resolved(PENGUINS, features={"columns": {"a/b~c": {}}})
 
-    assert refused.value.errors[0]["pointer"] == "/features/columns/a~1b~0c"
+    assert refused.value.errors[0]["pointer"] == "/spec/features/columns/a~1b~0c"
 
 
 def test_the_target_cannot_be_a_feature() -> None:
@@ -330,7 +330,7 @@ def test_an_output_of_another_width_than_the_classes_is_refused(target: str, lay
     with pytest.raises(errors.IncompatibleOutput) as refused:
         resolved(PENGUINS, target, network={"layers": [layer]})
 
-    assert refused.value.errors[0]["pointer"] == "/network"
+    assert refused.value.errors[0]["pointer"] == "/spec/network"
 
 
 def test_a_softmax_cannot_end_a_regression() -> None:
@@ -354,7 +354,7 @@ def test_a_loss_that_does_not_fit_is_refused_with_the_legal_pairs(target: str, l
 
     for pair in ("cross_entropy with softmax", "binary_cross_entropy with sigmoid", "mse with linear"):
         assert pair in refused.value.detail
-    assert refused.value.errors[0]["pointer"] == "/training/loss"
+    assert refused.value.errors[0]["pointer"] == "/spec/training/loss"
 
 
 def test_no_hidden_layer_is_a_choice() -> None:
@@ -419,7 +419,7 @@ def test_a_class_of_one_row_cannot_be_stratified_by_name() -> None:
         resolved([LENGTH, target], split={"method": "stratified"})
 
     assert refused.value.facts == {"column": "species", "rows": 1}
-    assert refused.value.errors[0]["pointer"] == "/split/method"
+    assert refused.value.errors[0]["pointer"] == "/spec/split/method"
 
 
 def test_a_class_of_one_row_stops_nothing_else() -> None:

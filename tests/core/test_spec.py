@@ -176,9 +176,9 @@ def test_what_is_out_of_bounds_is_refused(parts: dict[str, Any], pointer: str) -
 @pytest.mark.parametrize(
     ("parts", "pointer"),
     [
-        ({"training": {"loss": "hinge"}}, "/training/loss"),
-        ({"training": {"optimizer": "lion"}}, "/training/optimizer"),
-        ({"network": {"layers": [{"type": "conv", "units": 1}]}}, "/network/layers/0"),
+        ({"training": {"loss": "hinge"}}, "/training/loss/name"),
+        ({"training": {"optimizer": "lion"}}, "/training/optimizer/name"),
+        ({"network": {"layers": [{"type": "conv", "units": 1}]}}, "/network/layers/0/type"),
         ({"network": {"layers": [DENSE | {"activation": "rleu"}]}}, "/network/layers/0/activation"),
         ({"task": "clustering"}, "/task"),
     ],
@@ -196,7 +196,7 @@ def test_softmax_belongs_to_the_last_layer() -> None:
     softmax = DENSE | {"activation": "softmax"}
 
     assert list(refusals(SMALLEST | {"network": {"layers": [softmax, DENSE]}})) == ["/network"]
-    assert list(refusals(SMALLEST | {"network": {"hidden": [8], "activation": "softmax"}})) == ["/network"]
+    assert list(refusals(SMALLEST | {"network": {"hidden": [8], "activation": "softmax"}})) == ["/network/activation"]
     assert read(network={"layers": [DENSE, softmax]})
 
 
