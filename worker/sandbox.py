@@ -13,7 +13,8 @@ import sys
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-import numpy.ma  # noqa: F401 - numpy loads these two at their first use: 15 to 20 ms that each child would pay
+# numpy loads these two at their first use: 15 to 20 ms that each child would pay.
+import numpy.ma
 import numpy.random  # noqa: F401
 import torch
 
