@@ -1,4 +1,4 @@
-"""Dockerfile, docker-compose.yml and .dockerignore: linted by the tools for it, and held to what they promise."""
+"""Dockerfile, docker-compose.yml, .dockerignore and the page for operators: linted, and held to what they promise."""
 
 import json
 import re
@@ -229,3 +229,19 @@ def test_every_variable_of_ours_is_one_that_something_reads() -> None:
 
     for name in OURS:
         assert set(services()[name]["environment"]) <= known
+
+
+def test_the_page_for_operators_names_only_what_there_is() -> None:
+    page = (ROOT / "deploy" / "README.md").read_text()
+    settings = {f"BACKPROPD_{name.upper()}" for name in Settings.model_fields}
+    of_compose = set(re.findall(r"\$\{(\w+)", compose.FILE.read_text()))
+    volumes = {f"backpropd_{name}" for name in compose.read()["volumes"]}
+
+    assert set(re.findall(r"\bBACKPROPD_\w+", page)) <= settings | of_compose
+    assert of_compose - set(re.findall(r"\b[A-Z_]+\b", page)) == set()
+    assert set(re.findall(r"\bbackpropd_\w+", page)) - volumes <= metric_names()
+
+
+def metric_names() -> set[str]:
+    declared = (ROOT / "api" / "metrics.py").read_text()
+    return set(re.findall(r'"(backpropd_\w+)"', declared))
