@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, CursorResult, Engine, Result, create_engine, event, make_url, select, text
+from sqlalchemy import Connection, CursorResult, Engine, Result, create_engine, event, literal, make_url, select, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
@@ -144,8 +144,9 @@ def insert_or_nothing(session: Session, table: Any, **values: Any) -> bool:
     from sqlalchemy.dialects import postgresql, sqlite
 
     dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
-    found = session.execute(dialect.insert(table).values(**values).on_conflict_do_nothing())
-    return changed(found) == 1
+    insert = dialect.insert(table).values(**values).on_conflict_do_nothing()
+    # Not by the number of rows: psycopg's is -1 here, and a new row looked like an old one.
+    return session.execute(insert.returning(literal(1))).one_or_none() is not None
 
 
 def changed(result: Result[Any]) -> int:

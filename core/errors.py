@@ -264,6 +264,14 @@ class DataInvalid(Problem):
 
     status = 422
 
+    def as_error(self) -> dict[str, Any]:
+        return data_invalid(self)
+
+
+def data_invalid(problem: Problem) -> dict[str, Any]:
+    """The `error` of a job whose data was at fault: one code, and the finer one as its `reason`."""
+    return {**Problem.as_error(problem), "code": DataInvalid.code, "reason": problem.code}
+
 
 class TargetNotFound(DataInvalid):
     """The dataset has no column with the name of the target."""

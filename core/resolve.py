@@ -48,7 +48,7 @@ def resolve(spec: TrainingSpec, columns: Sequence[Column], rows: int) -> Resolve
     """
     by_name = {column.name: column for column in columns}
     warnings: list[Warning] = []
-    target = _named(spec.target, by_name, "/target", errors.TargetNotFound)
+    target = _named(spec.target, by_name, "/spec/target", errors.TargetNotFound)
     task = _task(spec, target, rows, warnings)
     classes = _classes(target) if task == "classification" else None
 
@@ -164,13 +164,13 @@ def _features(
     asked: Features, target: Column, columns: Sequence[Column], by_name: dict[str, Column], warnings: list[Warning]
 ) -> Features:
     for position, name in enumerate(asked.include or []):
-        _named(name, by_name, f"/features/include/{position}")
+        _named(name, by_name, f"/spec/features/include/{position}")
         if name == target.name:
             raise errors.ColumnNotFound("The target cannot be one of the features.", column=name)
     for position, name in enumerate(asked.exclude):
-        _named(name, by_name, f"/features/exclude/{position}")
+        _named(name, by_name, f"/spec/features/exclude/{position}")
     for name in asked.columns:
-        _named(name, by_name, "/features/columns/" + name.replace("~", "~0").replace("/", "~1"))
+        _named(name, by_name, "/spec/features/columns/" + name.replace("~", "~0").replace("/", "~1"))
 
     candidates = [column for column in columns if column.name != target.name and column.name not in asked.exclude]
     if asked.include is not None:
@@ -266,7 +266,7 @@ def _output_fits(output: Output, task: Task, classes: list[Any] | None) -> None:
         forms = " or ".join(f"{units} units with {activation}" for activation, units in sorted(legal))
         raise errors.IncompatibleOutput(
             f"The output layer of this {task} has {forms}; the spec says {output.units} with {output.activation}.",
-            errors=[{"pointer": "/network", "code": "incompatible_output", "message": f"Use {forms}."}],
+            errors=[{"pointer": "/spec/network", "code": "incompatible_output", "message": f"Use {forms}."}],
         )
 
 
@@ -283,7 +283,7 @@ def _loss(asked: Loss, task: Task, output: Output) -> Loss:
         f"The loss {asked.name} does not fit a {task} with a {output.activation} output. The legal pairs are: "
         + ", ".join(f"{loss.name} with {activation}" for activation, loss in fitting.items())
         + ".",
-        errors=[{"pointer": "/training/loss", "code": "incompatible_loss", "message": f"Use {legal.name}."}],
+        errors=[{"pointer": "/spec/training/loss", "code": "incompatible_loss", "message": f"Use {legal.name}."}],
     )
 
 
@@ -308,7 +308,9 @@ def _classes_suffice(target: Column) -> None:
         raise errors.ClassTooSmall(
             column=target.name,
             rows=fewest,
-            errors=[{"pointer": "/split/method", "code": "class_too_small", "message": errors.ClassTooSmall.title()}],
+            errors=[
+                {"pointer": "/spec/split/method", "code": "class_too_small", "message": errors.ClassTooSmall.title()}
+            ],
         )
 
 

@@ -5,7 +5,7 @@ A resolved spec is the same class with every default written out, and is accepte
 """
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, assert_never
 
 from pydantic import (
     AfterValidator,
@@ -44,12 +44,12 @@ def _bare_name(synonyms: dict[str, str]) -> Callable[[Any], Any]:
     return as_object
 
 
-Integer = Annotated[int, Strict(), BeforeValidator(_integral)]
+INTEGRAL = BeforeValidator(_integral)  # last in an `Annotated`: bounds after it would be lost to the JSON Schema
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 Flag = Annotated[bool, Strict()]
 ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
-Seed = Annotated[Integer, Field(ge=0, le=2**53 - 1)]
-Units = Annotated[Integer, Field(ge=1, le=65_536)]
+Seed = Annotated[int, Strict(), Field(ge=0, le=2**53 - 1), INTEGRAL]
+Units = Annotated[int, Strict(), Field(ge=1, le=65_536), INTEGRAL]
 
 ACTIVATION_SYNONYMS = {"swish": "silu", "logistic": "sigmoid", "identity": "linear"}
 LOSS_SYNONYMS = {
@@ -64,7 +64,20 @@ MONITOR_SYNONYMS = {"val_loss": "valid_loss", "loss": "train_loss"}
 
 HiddenActivation = Literal["linear", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "tanh", "sigmoid", "softplus"]
 OutputActivation = Literal["linear", "sigmoid", "softmax"]
-Activation = Annotated[Literal[HiddenActivation, "softmax"], BeforeValidator(_one_of_these(ACTIVATION_SYNONYMS))]
+ActivationSynonym = Literal["swish", "logistic", "identity"]
+ShortActivation = Annotated[
+    HiddenActivation,
+    BeforeValidator(
+        _one_of_these(ACTIVATION_SYNONYMS), json_schema_input_type=Literal[HiddenActivation, ActivationSynonym]
+    ),
+]
+Activation = Annotated[
+    Literal[HiddenActivation, "softmax"],
+    BeforeValidator(
+        _one_of_these(ACTIVATION_SYNONYMS),
+        json_schema_input_type=Literal[HiddenActivation, "softmax", ActivationSynonym],
+    ),
+]
 Monitor = Annotated[Literal["train_loss", "valid_loss"], BeforeValidator(_one_of_these(MONITOR_SYNONYMS))]
 
 
@@ -116,7 +129,7 @@ class Network(Part):
     hidden: list[Units] | None = Field(
         default=None, max_length=MAX_LAYERS, description="Short form: the widths of dense layers of one activation."
     )
-    activation: Activation | None = Field(
+    activation: ShortActivation | None = Field(
         default=None, description="Activation of the layers that `hidden` gives; `relu` unless said otherwise."
     )
     output: Output | None = Field(default=None, description="The output layer; written by the server.")
@@ -127,8 +140,6 @@ class Network(Part):
             raise ValueError("give either `layers` or `hidden`, not both")
         if self.layers is not None and self.activation is not None:
             raise ValueError("`activation` belongs to the short form `hidden`; here each layer has its own")
-        if self.activation == "softmax":
-            raise ValueError("softmax belongs to the output layer only")
         for position, layer in enumerate(self.layers or []):
             last = position == len(self.layers or []) - 1 and self.output is None
             if isinstance(layer, Dense) and layer.activation == "softmax" and not last:
@@ -173,9 +184,10 @@ class AdamW(Part):
     weight_decay: WeightDecay = Field(default=0.01, description="Decay of the weights, apart from the gradient.")
 
 
+AnyOptimizer = Annotated[Sgd | Adam | AdamW, Field(discriminator="name")]
 Optimizer = Annotated[
-    Annotated[Sgd | Adam | AdamW, Field(discriminator="name")],
-    BeforeValidator(_bare_name({})),
+    AnyOptimizer,
+    BeforeValidator(_bare_name({}), json_schema_input_type=AnyOptimizer | Literal["sgd", "adam", "adamw"]),
 ]
 
 
@@ -195,9 +207,19 @@ class Mse(Part):
     name: Literal["mse"]
 
 
+LossName = Literal["auto", "cross_entropy", "binary_cross_entropy", "mse"]
+LossSynonym = Literal[
+    "categorical_crossentropy",
+    "sparse_categorical_crossentropy",
+    "binary_crossentropy",
+    "bce",
+    "mean_squared_error",
+    "squared_error",
+]
+AnyLoss = Annotated[Auto | CrossEntropy | BinaryCrossEntropy | Mse, Field(discriminator="name")]
 Loss = Annotated[
-    Annotated[Auto | CrossEntropy | BinaryCrossEntropy | Mse, Field(discriminator="name")],
-    BeforeValidator(_bare_name(LOSS_SYNONYMS)),
+    AnyLoss,
+    BeforeValidator(_bare_name(LOSS_SYNONYMS), json_schema_input_type=AnyLoss | LossName | LossSynonym),
 ]
 
 
@@ -206,7 +228,7 @@ class Stop(Part):
         default=None, description="Training ends when the error is at or below this."
     )
     target_monitor: Monitor = Field(default="train_loss", description="Which loss `target_loss` is compared with.")
-    patience: Annotated[Integer, Field(ge=1, le=100_000)] | None = Field(
+    patience: Annotated[int, Strict(), Field(ge=1, le=100_000), INTEGRAL] | None = Field(
         default=None, description="Training ends after this many epochs without a better `monitor`."
     )
     min_delta: Annotated[Number, Field(ge=0)] = Field(
@@ -224,15 +246,15 @@ class Stop(Part):
 class Training(Part):
     loss: Loss = Field(default=Auto(), description="What is minimised; `auto` follows from the task.")
     optimizer: Optimizer = Field(default=Adam(name="adam"), description="How the weights are updated.")
-    batch_size: Annotated[Integer, Field(ge=1, le=1_000_000)] = Field(
+    batch_size: Annotated[int, Strict(), Field(ge=1, le=1_000_000), INTEGRAL] = Field(
         default=32, description="Rows a weight update; all rows where there are fewer."
     )
-    epochs: Annotated[Integer, Field(ge=1, le=100_000)] = Field(
+    epochs: Annotated[int, Strict(), Field(ge=1, le=100_000), INTEGRAL] = Field(
         default=50, description="Passes over the training rows at most."
     )
     seed: Seed = Field(default=0, description="Of initial weights, order of the rows, and dropout.")
     stop: Stop = Field(default=Stop(), description="When to end before the last epoch.")
-    log_every: Annotated[Integer, Field(ge=1, le=1000)] | None = Field(
+    log_every: Annotated[int, Strict(), Field(ge=1, le=1000), INTEGRAL] | None = Field(
         default=None, description="Epochs an epoch event; 1 up to 10,000 epochs, so that a log stays readable."
     )
 
@@ -285,7 +307,7 @@ class Split(Part):
 
 
 class Resources(Part):
-    threads: Annotated[Integer, Field(ge=1, le=64)] = Field(
+    threads: Annotated[int, Strict(), Field(ge=1, le=64), INTEGRAL] = Field(
         default=1, description="CPU threads of the training process. More than 1 helps wide networks only."
     )
 
@@ -322,6 +344,8 @@ def parameter_count(layers: Sequence[Layer], output: Output, inputs: int) -> int
                 total += 2 * width
             case Dropout():
                 pass
+            case _:
+                assert_never(layer)
     return total + width * output.units + output.units * output.bias
 
 

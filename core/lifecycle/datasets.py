@@ -50,7 +50,7 @@ def reject_dataset(
     )
 
     def refuse(job: Job) -> Resolved:
-        raise errors.DatasetInvalid(dataset_id=run.subject_id, error=problem.as_error())
+        raise problem
 
     changed = settle_waiting(session, run.subject_id, refuse)
     end_run(session, run, outcome, cause)
@@ -71,8 +71,7 @@ def settle_waiting(session: Session, dataset_id: str, decide: Callable[[Job], Re
             resolved = decide(job)
             refuse_what_fits_nowhere(session, resolved)
         except errors.Problem as problem:
-            error = {**problem.as_error(), "code": "data_invalid", "reason": problem.code}
-            end(session, run, "failed", None, error, outcome="failed", cause=problem.code)
+            end(session, run, "failed", None, errors.data_invalid(problem), outcome="failed", cause=problem.code)
             continue
         warnings = [warning.model_dump(mode="json") for warning in resolved.warnings]
         session.execute(

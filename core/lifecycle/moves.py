@@ -103,12 +103,13 @@ def end(
     """The one way into a terminal state: job, run, attempt and the last events, in the caller's transaction."""
     if status == "failed" and session.scalar(select(Job.status).where(Job.id == run.subject_id)) == "cancelling":
         status, stop_reason, error = "cancelled", "user_cancel", None
-    end_run(session, run, outcome, cause)
     if status == "cancelled":
-        move(session, run.subject_id, "cancelling")  # from running; a queued one goes there directly
-    values = {"phase": None, "stop_reason": stop_reason, "error": error, "finished_at": db_now(), **(job or {})}
-    if not move(session, run.subject_id, status, **values):
+        move(session, run.subject_id, "cancelling")  # the way there from running
+    progress = session.execute(select(Job.progress).where(Job.id == run.subject_id)).scalar_one()
+    values = {"phase": None, "stop_reason": stop_reason, "error": error, "progress": {**progress, "eta_seconds": None}}
+    if not move(session, run.subject_id, status, finished_at=db_now(), **values, **(job or {})):
         raise Fenced
+    end_run(session, run, outcome, cause)
     outcome_facts = {"status": status, "stop_reason": stop_reason, "error": error}
     log(session, run.id, [*new, status_event(status, None), NewEvent("end", outcome_facts)])
 

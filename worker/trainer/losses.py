@@ -54,6 +54,8 @@ def metrics(loss: Loss, logits: Tensor, target: Tensor) -> dict[str, float]:
             found["rmse"] = float(error.square().mean().sqrt())
             found["mae"] = float(error.abs().mean())
             found["r2"] = float(1 - error.square().sum() / spread) if spread > 0 else 0.0
+        case Auto():
+            raise ValueError("a resolved spec names its loss")
         case _:
-            pass
+            assert_never(loss)
     return found
