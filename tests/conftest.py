@@ -14,6 +14,7 @@ import migrations
 from core import database
 from core.settings import Settings, settings
 from tests.running import Serve
+from tests.s3 import S3Server
 
 PENGUINS = Path(__file__).parent.parent / "examples" / "penguins.csv"
 
@@ -118,6 +119,13 @@ def _forget_engines() -> None:
 
 def _with_driver(url: str) -> str:
     return Settings(database_url=url).database_url
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A real S3-compatible server."""
+    with S3Server(tmp_path_factory.mktemp("s3")) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,6 @@
 """Any order of what users, workers, sweepers and zombies do: the rows never contradict each other."""
 
-import shutil
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -21,9 +19,7 @@ from sqlalchemy import update
 from core import database, errors, lifecycle
 from core.events import NewEvent
 from core.lifecycle import Claim, Fenced
-from core.settings import settings as defaults
 from core.tables import Row, Run
-from tests import conftest
 from tests.core.factories import (
     all_rows,
     cancel,
@@ -202,16 +198,8 @@ class Lifecycle(RuleBasedStateMachine):
             self.logs[run.id] = log
 
 
-@pytest.fixture
-def sqlite(migrated_sqlite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    file = shutil.copyfile(migrated_sqlite, tmp_path / "machine.sqlite3")
-    monkeypatch.setattr(database, "settings", defaults.model_copy(update={"database_url": f"sqlite:///{file}"}))
-    conftest._forget_engines()
-    yield
-    conftest._forget_engines()
-
-
-def test_no_order_of_acts_breaks_an_invariant(sqlite: None) -> None:
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_no_order_of_acts_breaks_an_invariant(database_url: str) -> None:
     run_state_machine_as_test(
         Lifecycle,
         settings=settings(
