@@ -1,5 +1,6 @@
 """What a job leaves behind, by name."""
 
+import asyncio
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -8,9 +9,9 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from sqlalchemy import select
 
-from api.downloads import Blob, send
+from api.downloads import ANSWERS, Blob, send
 from api.jobs import JobId, job_or_404
-from api.keys import CurrentCaller
+from api.keys import Caller, CurrentCaller
 from api.problems import responses
 from core import database, errors
 from core.lifecycle import TERMINAL
@@ -59,13 +60,27 @@ def list_artifacts(job_id: JobId, caller: CurrentCaller) -> ArtifactList:
     )
 
 
-DOWNLOAD = responses(errors.Unauthenticated, errors.NotFound, errors.ArtifactNotReady, errors.RangeNotSatisfiable)
+DOWNLOAD = {
+    **ANSWERS,
+    **responses(
+        errors.Unauthenticated,
+        errors.NotFound,
+        errors.ArtifactNotReady,
+        errors.RangeNotSatisfiable,
+        errors.InvalidQuery,
+        errors.Unavailable,
+    ),
+}
 
 
 @router.head("/artifacts/{name}", include_in_schema=False)
 @router.get("/artifacts/{name}", response_class=StreamingResponse, responses=DOWNLOAD)
-def download_artifact(job_id: JobId, name: Name, caller: CurrentCaller, request: Request) -> Response:
+async def download_artifact(job_id: JobId, name: Name, caller: CurrentCaller, request: Request) -> Response:
     """One file, with Range, ETag and Repr-Digest."""
+    return await send(request, await asyncio.to_thread(_look, caller, job_id, name))
+
+
+def _look(caller: Caller, job_id: str, name: str) -> Blob:
     with database.reading() as session:
         job = job_or_404(session, caller, job_id)
         row = session.scalar(select(Artifact).where(Artifact.job_id == job_id, Artifact.name == name))
@@ -73,16 +88,16 @@ def download_artifact(job_id: JobId, name: Name, caller: CurrentCaller, request:
         if name in NAMES and job.status not in TERMINAL:
             raise errors.ArtifactNotReady(job_status=job.status)
         raise errors.NotFound()
-    return send(request, Blob(blob_key(job.project_id, row.sha256), row.sha256, row.bytes, row.media_type, row.name))
+    return Blob(blob_key(job.project_id, row.sha256), row.sha256, row.bytes, row.media_type, row.name)
 
 
 @router.head("/weights", include_in_schema=False)
 @router.get("/weights", response_class=StreamingResponse, responses=DOWNLOAD)
-def download_weights(
+async def download_weights(
     job_id: JobId,
     caller: CurrentCaller,
     request: Request,
     file_format: Literal["safetensors"] = Query(default="safetensors", alias="format"),
 ) -> Response:
     """The short way to `weights.safetensors`."""
-    return download_artifact(job_id, WEIGHTS, caller, request)
+    return await download_artifact(job_id, WEIGHTS, caller, request)

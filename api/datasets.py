@@ -12,7 +12,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from api import uploads
-from api.downloads import Blob, send
+from api.downloads import ANSWERS, Blob, send
 from api.keys import Caller, CurrentCaller
 from api.metrics import UPLOADED_BYTES
 from api.pages import Limit, Page, PageCursor, page_of
@@ -219,7 +219,9 @@ class Preview(BaseModel):
 
 @router.get(
     "/{dataset_id}/rows",
-    responses=responses(errors.Unauthenticated, errors.NotFound, errors.DatasetNotReady, errors.InvalidQuery),
+    responses=responses(
+        errors.Unauthenticated, errors.NotFound, errors.DatasetNotReady, errors.InvalidQuery, errors.DatasetInvalid
+    ),
 )
 def preview_dataset(
     dataset_id: DatasetId, caller: CurrentCaller, limit: Annotated[int, Query(ge=1, le=100)] = 20
@@ -234,16 +236,26 @@ def preview_dataset(
 @router.get(
     "/{dataset_id}/content",
     response_class=StreamingResponse,
-    responses=responses(errors.Unauthenticated, errors.NotFound, errors.DatasetNotReady, errors.RangeNotSatisfiable),
+    responses={
+        **ANSWERS,
+        **responses(
+            errors.Unauthenticated,
+            errors.NotFound,
+            errors.DatasetNotReady,
+            errors.RangeNotSatisfiable,
+            errors.DatasetInvalid,
+            errors.Unavailable,
+        ),
+    },
 )
-def download_dataset(dataset_id: DatasetId, caller: CurrentCaller, request: Request) -> Response:
+async def download_dataset(dataset_id: DatasetId, caller: CurrentCaller, request: Request) -> Response:
     """The table as canonical Parquet."""
-    found = _ready(_look(caller, dataset_id))
+    found = _ready(await asyncio.to_thread(_look, caller, dataset_id))
     file = found.files["table.parquet"]
     blob = Blob(
         blob_key(found.project_id, file["sha256"]), file["sha256"], file["bytes"], PARQUET, f"{found.id}.parquet"
     )
-    return send(request, blob)
+    return await send(request, blob)
 
 
 def _ready(dataset: Dataset) -> Dataset:

@@ -4,6 +4,7 @@ import base64
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote
 
 from fastapi import Request, Response
@@ -21,7 +22,18 @@ class Blob:
     file_name: str
 
 
-def send(request: Request, blob: Blob) -> Response:
+# What a route that sends a file may answer besides its errors.
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The file.",
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    },
+    206: {"description": "The part that `Range` asked for."},
+    304: {"description": "`If-None-Match` names this file: the client has it already."},
+}
+
+
+async def send(request: Request, blob: Blob) -> Response:
     """The whole, the range that was asked for, or 304. Several ranges are answered with the whole."""
     headers = {
         "ETag": f'"{blob.sha256}"',
@@ -45,8 +57,12 @@ def send(request: Request, blob: Blob) -> Response:
     if request.method == "HEAD":
         return Response(None, status, headers, blob.media_type)
 
+    pieces = storage.storage().stream(blob.key, start, end)
+    first = await anext(pieces, b"")  # before the status is sent: what cannot be read is an error, not a torn file
+
     async def body() -> AsyncIterator[bytes]:
-        async for piece in storage.storage().stream(blob.key, start, end):
+        yield first
+        async for piece in pieces:
             yield piece
 
     return StreamingResponse(body(), status, headers, blob.media_type)
@@ -54,7 +70,7 @@ def send(request: Request, blob: Blob) -> Response:
 
 def _range(header: str, size: int) -> tuple[int, int] | None:
     """[start, end) of a single byte range. Raises `RangeNotSatisfiable`."""
-    found = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", header.strip())
+    found = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", header.strip().lower(), re.ASCII)
     if found is None or found[1] == found[2] == "":
         return None
     if found[1] == "":

@@ -198,7 +198,10 @@ async def create_job(
     neither. With `?wait=60` the answer waits for the end of the job, as long as that.
     """
     if idempotency_key is not None and not (
-        0 < len(idempotency_key) <= 255 and idempotency_key.isascii() and idempotency_key.isprintable()
+        len(request.headers.getlist("idempotency-key")) == 1
+        and 0 < len(idempotency_key) <= 255
+        and idempotency_key.isascii()
+        and idempotency_key.isprintable()
     ):
         raise errors.InvalidIdempotencyKey()
     content_type = uploads.media_type(request)
@@ -376,6 +379,8 @@ def list_jobs(
         if name.startswith("metadata[") and name.endswith("]"):
             if not strict_json.is_text(name + value):
                 raise errors.InvalidText()
+            if '"' in name:
+                raise errors.InvalidQuery("A name of `metadata` with a quotation mark cannot be searched for.")
             query = query.where(Job.annotations[name[9:-1]].as_string() == value)
     with database.reading() as session:
         rows, cursor = page_of(session, query, Job.id, page, limit, request, response)

@@ -246,7 +246,7 @@ def test_no_value_of_the_input_comes_back(serve: Serve, body: dict[str, Any]) ->
 
 
 def test_a_hundred_errors_are_enough(serve: Serve) -> None:
-    answer = post_job(serve, {"spec": {"target": "y", "features": {"include": [1] * 10_000}}})
+    answer = post_job(serve, {"spec": {"target": "y", "features": {"include": [1] * 5_000}}})
 
     assert len(problem(answer, 422, "invalid_spec")["errors"]) == 100
 
@@ -263,7 +263,7 @@ def test_a_megabyte_of_errors_does_not_stop_the_server(serve: Serve) -> None:
             slowest = max(slowest, time.monotonic() - started)
 
     problem(refused.result(), 422, "invalid_spec")
-    assert slowest < 1.5
+    assert slowest < 1.0
 
 
 # --- whatever else there is -----------------------------------------------------------------------------------------
@@ -297,9 +297,7 @@ def test_no_json_at_all_is_a_5xx(anywhere: Serve, body: Any) -> None:
 
 
 @MODEST
-@given(
-    name=some.sampled_from(["limit", "page", "status", "dataset_id", "metadata[k]", "wait"]) | LETTERS, value=LETTERS
-)
+@given(name=some.sampled_from(["limit", "page", "status", "dataset_id", "metadata[k]"]) | LETTERS, value=LETTERS)
 def test_no_query_at_all_is_a_5xx(anywhere: Serve, name: str, value: str) -> None:
     parameters = {name.encode("utf-8", "replace").decode(): value.encode("utf-8", "replace").decode()}
 
