@@ -139,6 +139,15 @@ def serialise_claims(session: Session) -> None:
         session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": CLAIM_LOCK})
 
 
+def limit_lock_wait(session: Session, seconds: int) -> None:
+    """From here on this transaction waits so long for another's row, and then raises `OperationalError`.
+
+    SQLite has one writer at a time, and no transaction of ours lasts long enough to matter.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text(f"SET LOCAL lock_timeout = '{seconds}s'"))
+
+
 def insert_or_nothing(session: Session, table: Any, **values: Any) -> bool:
     """INSERT that gives way to a row that is already there. True when this call made the row."""
     from sqlalchemy.dialects import postgresql, sqlite

@@ -17,6 +17,7 @@ from core.queue import celery
 from core.settings import settings
 from core.tables import Worker
 from worker import child
+from worker.layout import remove_left_folders
 from worker.slots import slots
 from worker.tasks import work
 
@@ -31,6 +32,7 @@ def start(**_: object) -> None:
     """Before the pool, and before any thread: the forkserver must be forked from a process that has none."""
     logs.configure()
     child.start_forkserver()
+    remove_left_folders()
     try:
         _enrol()
     except DBAPIError as error:  # Celery would only log it, and go on without the thread below

@@ -1,7 +1,9 @@
 """What a child needs, laid out before it starts: its order, and every file of it on this machine."""
 
 import json
+import os
 import shutil
+import tempfile
 from pathlib import Path
 
 from sqlalchemy import select
@@ -16,6 +18,20 @@ from worker.relay import Relay
 from worker.trainer.order import TableColumn, TrainingOrder
 
 ARRAYS = ("numbers.npy", "codes.npy")
+FOLDER = "backpropd-run-"
+
+
+def private_folder() -> Path:
+    """A new folder for the files of one run; its name says whose it is."""
+    return Path(tempfile.mkdtemp(prefix=f"{FOLDER}{os.getpid()}-", dir=settings.work_dir))
+
+
+def remove_left_folders() -> None:
+    """Removes what workers that were killed have left on this machine. Called at boot, before there is any of ours."""
+    for folder in Path(settings.work_dir or tempfile.gettempdir()).glob(f"{FOLDER}*-*"):
+        pid = folder.name.removeprefix(FOLDER).split("-")[0]
+        if pid.isdigit() and (int(pid) == os.getpid() or not Path("/proc", pid).exists()):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def lay_out(claim: Claim, folder: Path) -> tuple[str, Relay]:

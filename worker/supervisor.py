@@ -5,7 +5,6 @@ became of it. Outcomes are values. Whoever loses the claim on the way (`Fenced`)
 """
 
 import shutil
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from core.logs import logger
 from core.settings import settings
 from worker import blobs
 from worker.child import Child
-from worker.layout import lay_out
+from worker.layout import lay_out, private_folder
 from worker.lease import Lease
 from worker.relay import Relay
 from worker.settling import CutOff, Died, Outcome, Shelved, give_up, settle
@@ -36,7 +35,7 @@ def supervise(claim: Claim) -> None:
     structlog.contextvars.bind_contextvars(**claim.log_context())
     logger().info("run_claimed", kind=claim.kind, worker_id=slots.worker_id)
     queue.wake(claim.subject_id)
-    folder = Path(tempfile.mkdtemp(prefix="backpropd-", dir=settings.work_dir))
+    folder = private_folder()
     try:
         with Lease(claim) as lease:
             _work_on(claim, lease, folder)

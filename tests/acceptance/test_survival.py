@@ -3,6 +3,7 @@
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -41,9 +42,12 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
 
 
 @pytest.fixture
-def breakable(tmp_path: Any) -> Iterator[Serve]:
-    with Serve(tmp_path / "data", **SAVE_OFTEN) as serve:
+def breakable(tmp_path: Path) -> Iterator[Serve]:
+    work_dir = tmp_path / "work"
+    work_dir.mkdir()
+    with Serve(tmp_path / "data", **SAVE_OFTEN, BACKPROPD_WORK_DIR=str(work_dir)) as serve:
         yield serve
+        wait_until(lambda: not list(work_dir.iterdir()), 10, "no private folder is left")
 
 
 def _result(serve: Serve, job: dict[str, Any]) -> dict[str, Any]:
@@ -102,7 +106,10 @@ def test_a_job_survives_the_death_of_its_training_process(breakable: Serve, undi
     _goes_on(breakable, job_id, epoch, time.monotonic())
 
     ended = _ends_as_if_nothing_had_happened(breakable, job_id, undisturbed)
-    assert [(one["outcome"], one["cause"]) for one in ended["attempts"]] == [("crashed", "signal_9"), ("succeeded", None)]
+    assert [(one["outcome"], one["cause"]) for one in ended["attempts"]] == [
+        ("crashed", "signal_9"),
+        ("succeeded", None),
+    ]
     assert ended["attempts"][1]["resumed_from_epoch"] > 0
 
 
@@ -114,7 +121,10 @@ def test_a_job_survives_the_death_of_its_worker(breakable: Serve, undisturbed: d
     _goes_on(breakable, job_id, epoch, time.monotonic())
 
     ended = _ends_as_if_nothing_had_happened(breakable, job_id, undisturbed)
-    assert [(one["outcome"], one["cause"]) for one in ended["attempts"]] == [("lost", "worker_lost"), ("succeeded", None)]
+    assert [(one["outcome"], one["cause"]) for one in ended["attempts"]] == [
+        ("lost", "worker_lost"),
+        ("succeeded", None),
+    ]
     assert not training.is_running()
 
 

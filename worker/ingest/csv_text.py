@@ -24,6 +24,19 @@ MISSING = ["", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL"]
 BLOCK = 1024 * 1024
 MAX_LINE = 1024 * 1024
 
+PADDED = "PADDED"  # numbers with spaces around them, some of which the reader takes for text
+NUMBER = r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?"
+# By what the reader finds: how to tell that it is wrong, and what the column is then.
+MISREAD = {
+    "BOOLEAN": ("bool_or(lower({0}) NOT IN ('true', 'false'))", "VARCHAR"),
+    "BIGINT": ("bool_or(regexp_matches({0}, '[A-Za-z]'))", "VARCHAR"),
+    "VARCHAR": (
+        f"bool_and(regexp_full_match(trim({{0}}), '{NUMBER}|{'|'.join(MISSING)}')) AND bool_or({{0}} <> trim({{0}})) "
+        f"AND bool_or(regexp_full_match(trim({{0}}), '{NUMBER}'))",
+        PADDED,
+    ),
+}
+
 
 @dataclass(frozen=True)
 class Dialect:
@@ -80,16 +93,17 @@ def scan(
     found = connection.execute(f"DESCRIBE SELECT * FROM {call})", parameters).fetchall()  # noqa: S608
     columns = [(key, kind) for key, kind, *_ in found]
 
-    wider = {"BOOLEAN": "lower({}) NOT IN ('true', 'false')", "BIGINT": "regexp_matches({}, '[A-Za-z]')"}
-    doubtful = [place for place, (_, kind) in enumerate(columns) if kind in wider]
+    doubtful = [place for place, (_, kind) in enumerate(columns) if kind in MISREAD]
     if doubtful:
-        checks = [f"bool_or({wider[columns[place][1]].format(quoted(columns[place][0]))})" for place in doubtful]
-        text = f"SELECT {', '.join(checks)} FROM {call}, all_varchar = true)"  # noqa: S608
+        checks = ", ".join(MISREAD[columns[place][1]][0].format(quoted(columns[place][0])) for place in doubtful)
+        text = f"SELECT {checks} FROM {call}, all_varchar = true)"  # noqa: S608
         answers = connection.execute(text, parameters).fetchall()[0]
-        for place, is_text in zip(doubtful, answers, strict=True):
-            if is_text:
-                columns[place] = (columns[place][0], "VARCHAR")
-    return f"{call}, types = ?)", [*parameters, [kind for _, kind in columns]], columns
+        for place, is_misread in zip(doubtful, answers, strict=True):
+            if is_misread:
+                key, kind = columns[place]
+                columns[place] = (key, MISREAD[kind][1])
+    types = ["VARCHAR" if kind == PADDED else kind for _, kind in columns]
+    return f"{call}, types = ?)", [*parameters, types], columns
 
 
 def explain(source: Path, message: str) -> errors.CsvMalformed:

@@ -75,6 +75,7 @@ def _sandboxed(source: Path, folder: Path, memory_bytes: int) -> duckdb.DuckDBPy
     connection.execute(f"SET allowed_paths = [{_quoted(source)}]")
     connection.execute(f"SET allowed_directories = [{_quoted(folder)}]")
     connection.execute("SET enable_external_access = false")
+    connection.execute("SET enable_progress_bar = false")  # a child's output is the worker's log
     connection.execute("SET lock_configuration = true")
     return connection
 
@@ -150,6 +151,8 @@ def _plain(column: str, kind: str) -> str:
         return column
     if kind in ("HUGEINT", "UHUGEINT", "UBIGINT") or (kind.startswith("DECIMAL(") and not _is_nested(kind)):
         return f"CAST({column} AS DOUBLE)"
+    if kind == csv_text.PADDED:
+        return f"TRY_CAST(trim({column}) AS DOUBLE)"
     if kind == "TIMESTAMP WITH TIME ZONE":
         return f"make_timestamp(epoch_us({column}))"  # in UTC
     return f"CAST({column} AS VARCHAR)"

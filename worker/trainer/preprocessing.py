@@ -96,7 +96,7 @@ def read_target(order: TrainingOrder, table: Table) -> tuple[Target, NDArray[Any
         codes = table.code(column).astype(np.int64)
         target = Target(name=column.name, task="classification", classes=column.values)
         return target, codes, np.flatnonzero(codes >= 0)
-    numbers = table.number(column)
+    numbers = np.array(table.number(column))  # torch wants memory that it could write to
     infinite = np.flatnonzero(np.isinf(numbers))
     if len(infinite):
         raise errors.TargetHasInfinity(column=column.name, rows=infinite[:10].tolist())
