@@ -5,6 +5,7 @@ target of time or memory only with --strict. Linux only: it reads /proc.
 """
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -99,9 +100,12 @@ def measure_leaks(serve: Serve, dataset_id: str, first: int, second: int) -> lis
         for name, expected in before.items()
         for figure in (
             Figure(f"{name} after job {first}", expected),
-            Figure(f"{name} after job {second}", after[name], exactly=expected),
+            Figure(f"{name} after job {second}", after[name], exactly=None if name == POOLED else expected),
         )
     ]
+
+
+POOLED = "descriptors of pooled database connections"  # file, log, index: the pool grows to what is needed
 
 
 def train(serve: Serve, dataset_id: str, jobs: int) -> None:
@@ -117,9 +121,11 @@ def held(serve: Serve) -> dict[str, int]:
 
     def look() -> dict[str, int]:
         alive = processes(serve)
+        opened = [os.readlink(link) for process in alive for link in Path(f"/proc/{process.pid}/fd").iterdir()]
         return {
             "processes": len(alive),
-            "open descriptors": sum(process.num_fds() for process in alive),
+            "open descriptors, others": sum("backpropd.sqlite3" not in target for target in opened),
+            POOLED: sum("backpropd.sqlite3" in target for target in opened),
             "temporary files": sum(1 for _ in serve.temporary.rglob("*")),
         }
 
@@ -129,13 +135,13 @@ def held(serve: Serve) -> dict[str, int]:
 def settle(look: Callable[[], Any], quiet: float = 1.0, at_most: float = 15.0) -> Any:
     """What is seen once it has not changed for `quiet` seconds, or after `at_most`."""
     deadline = time.monotonic() + at_most
-    seen, since = look(), time.monotonic()
+    seen, since = None, time.monotonic()
     while time.monotonic() - since < quiet and time.monotonic() < deadline:
         time.sleep(0.05)
         try:
             now = look()
-        except psutil.NoSuchProcess:
-            continue
+        except (psutil.NoSuchProcess, FileNotFoundError):
+            continue  # a process or a file went away while we looked
         if now != seen:
             seen, since = now, time.monotonic()
     return seen

@@ -46,8 +46,7 @@ def measure(serve: Serve, database: str, jobs: int, warm_up: int, epochs: int) -
         "accepted": "POST -> 202",
         "first_epoch": "POST -> first epoch at an SSE reader",
         "claimed": "  of which: row written -> claimed",
-        "training": "  of which: claimed -> training",
-        "logged": "  of which: training -> first epoch in the log",
+        "logged": "  of which: claimed -> first epoch in the log",
         "delivered": "  of which: in the log -> at the reader",
         "ended": "POST -> end",
     }
@@ -77,8 +76,7 @@ def one_job(serve: Serve, dataset_id: str, spec: dict[str, object]) -> dict[str,
                 first_epoch, first_epoch_at = time.perf_counter(), time.time()
     ended = time.perf_counter()
 
-    # Where the time went, by the times that the log itself holds (to the millisecond, by the database's clock, which
-    # is this machine's).
+    # Where the time went, by the log's own times: the database's clock, which is this machine's, to the millisecond.
     log = events_of(serve.http, job_id)
     if log[-1]["data"]["status"] != "succeeded":
         raise SystemExit(f"{job_id} did not succeed: {log[-1]}")
@@ -89,8 +87,7 @@ def one_job(serve: Serve, dataset_id: str, spec: dict[str, object]) -> dict[str,
         "first_epoch": first_epoch - submitted,
         "ended": ended - submitted,
         "claimed": phases["loading_data"] - moment(log[0]),
-        "training": phases["training"] - phases["loading_data"],
-        "logged": logged - phases["training"],
+        "logged": logged - phases["loading_data"],
         "delivered": first_epoch_at - logged,
     }
 
