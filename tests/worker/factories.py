@@ -15,7 +15,7 @@ from core.resolve import resolve
 from core.spec import Output, Training, TrainingSpec
 from worker.ingest.main import IngestOrder, ingest
 from worker.trainer.fit import Examples
-from worker.trainer.messages import FromChild, Ingested, Logged, StopOrder
+from worker.trainer.messages import DATASET, FromChild, Ingested, Logged, StopOrder
 from worker.trainer.network import build
 from worker.trainer.optimizers import updater
 from worker.trainer.order import TableColumn, TrainingOrder
@@ -49,16 +49,16 @@ class Listener:
 class Read:
     """What ingest made of a file."""
 
-    dataset: dict[str, Any]
+    said: Ingested
     folder: Path
 
     @property
     def rows(self) -> int:
-        return int(self.dataset["rows"])
+        return self.said.rows
 
     @property
     def columns(self) -> list[Column]:
-        return [Column.model_validate(column) for column in self.dataset["columns"]]
+        return [Column.model_validate(column) for column in self.said.columns]
 
     @property
     def types(self) -> dict[str, str]:
@@ -66,7 +66,7 @@ class Read:
 
     @property
     def warnings(self) -> set[tuple[str, str]]:
-        return {(warning["code"], warning["column"]) for warning in self.dataset["warnings"]}
+        return {(warning["code"], warning["column"]) for warning in self.said.warnings}
 
     def column(self, name: str) -> Column:
         return next(column for column in self.columns if column.name == name)
@@ -95,7 +95,7 @@ def read(folder: Path, data: str | bytes, kind: str = "csv", memory_bytes: int =
     ingest(IngestOrder(file=str(file), format=kind, folder=str(private), memory_bytes=memory_bytes), listener)
 
     assert isinstance(listener.last, Ingested)
-    return Read(listener.last.dataset, Path(listener.last.folder))
+    return Read(listener.last, private / DATASET)
 
 
 def order_for(folder: Path, table: Read, spec: Mapping[str, Any], **changes: Any) -> TrainingOrder:
@@ -106,7 +106,7 @@ def order_for(folder: Path, table: Read, spec: Mapping[str, Any], **changes: Any
     order = TrainingOrder(
         spec=resolved,
         rows=table.rows,
-        columns=[TableColumn.model_validate(column) for column in table.dataset["columns"]],
+        columns=[TableColumn.model_validate(column) for column in table.said.columns],
         numbers=arrays.get("numbers"),
         codes=arrays.get("codes"),
         checkpoint=None,

@@ -1,5 +1,6 @@
 """The profile: what each column holds."""
 
+import re
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -140,12 +141,12 @@ def _warnings(connection: duckdb.DuckDBPyConnection, cell: str, column: Column) 
     if column.distinct == 1 and not column.missing:
         return [Warning(code="constant_column", message="The column has one single value.", column=column.name)]
     if column.type in ("category", "text"):
-        like = f"regexp_full_match({cell}, ?)"
-        others, example = connection.execute(
-            f"SELECT count(*) FILTER (WHERE NOT {like}), min({cell}) FROM stretch WHERE {cell} IS NOT NULL",  # noqa: S608
-            [NUMBER_LIKE],
-        ).fetchall()[0]
-        if not others:
+        bounds = f"SELECT min({cell}), max({cell}) FROM stretch"  # noqa: S608
+        example, last = connection.execute(bounds).fetchall()[0]
+        if not (re.fullmatch(NUMBER_LIKE, example) and re.fullmatch(NUMBER_LIKE, last)):
+            return []
+        others = f"SELECT count(*) FROM stretch WHERE NOT regexp_full_match({cell}, ?)"  # noqa: S608
+        if not connection.execute(others, [NUMBER_LIKE]).fetchall()[0][0]:
             message = f"Values such as `{example[:64]}` are kept as text; as numbers they have digits and a point only."
             return [Warning(code="number_like_text", message=message, column=column.name)]
     return []

@@ -26,16 +26,16 @@ MAX_LINE = 1024 * 1024
 
 PADDED = "PADDED"  # numbers with spaces around them, some of which the reader takes for text
 NUMBER = r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?"
-# By what the reader finds: how to tell that it is wrong, and what the column is then.
+# By what the reader finds: how to tell that it is wrong.
 MISREAD = {
-    "BOOLEAN": ("bool_or(lower({0}) NOT IN ('true', 'false'))", "VARCHAR"),
-    "BIGINT": ("bool_or(regexp_matches({0}, '[A-Za-z]'))", "VARCHAR"),
-    "VARCHAR": (
-        f"bool_and(regexp_full_match(trim({{0}}), '{NUMBER}|{'|'.join(MISSING)}')) AND bool_or({{0}} <> trim({{0}})) "
-        f"AND bool_or(regexp_full_match(trim({{0}}), '{NUMBER}'))",
-        PADDED,
-    ),
+    "BOOLEAN": "bool_or(lower({0}) NOT IN ('true', 'false'))",
+    "BIGINT": "bool_or(contains(lower({0}), 'x') OR contains(lower({0}), 'b'))",
+    "VARCHAR": "bool_or({0} <> trim({0}))",
 }
+IS_PADDED = (
+    f"bool_and(regexp_full_match(trim({{0}}), '{NUMBER}|{'|'.join(MISSING)}')) "
+    f"AND bool_or(regexp_full_match(trim({{0}}), '{NUMBER}'))"
+)
 
 
 @dataclass(frozen=True)
@@ -93,15 +93,19 @@ def scan(
     found = connection.execute(f"DESCRIBE SELECT * FROM {call})", parameters).fetchall()  # noqa: S608
     columns = [(key, kind) for key, kind, *_ in found]
 
-    doubtful = [place for place, (_, kind) in enumerate(columns) if kind in MISREAD]
-    if doubtful:
-        checks = ", ".join(MISREAD[columns[place][1]][0].format(quoted(columns[place][0])) for place in doubtful)
-        text = f"SELECT {checks} FROM {call}, all_varchar = true)"  # noqa: S608
+    def which(checks: dict[int, str]) -> list[int]:
+        """The columns of which a check over all their cells as text is true."""
+        if not checks:
+            return []
+        asked = ", ".join(check.format(quoted(columns[place][0])) for place, check in checks.items())
+        text = f"SELECT {asked} FROM {call}, all_varchar = true)"  # noqa: S608
         answers = connection.execute(text, parameters).fetchall()[0]
-        for place, is_misread in zip(doubtful, answers, strict=True):
-            if is_misread:
-                key, kind = columns[place]
-                columns[place] = (key, MISREAD[kind][1])
+        return [place for place, answer in zip(checks, answers, strict=True) if answer]
+
+    misread = which({place: MISREAD[kind] for place, (_, kind) in enumerate(columns) if kind in MISREAD})
+    padded = which({place: IS_PADDED for place in misread if columns[place][1] == "VARCHAR"})
+    for place in misread:
+        columns[place] = (columns[place][0], PADDED if place in padded else "VARCHAR")
     types = ["VARCHAR" if kind == PADDED else kind for _, kind in columns]
     return f"{call}, types = ?)", [*parameters, types], columns
 

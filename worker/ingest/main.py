@@ -68,9 +68,10 @@ def ingest(order: IngestOrder, channel: Channel) -> None:
 
 def _sandboxed(source: Path, folder: Path, memory_bytes: int) -> duckdb.DuckDBPyConnection:
     """A reader that can open this one file and write into this one folder, and cannot be talked out of it."""
-    connection = duckdb.connect()
+    # One thread: a table's rows keep their order, other jobs their cores, and each one more would take 64 MB of what
+    # this process may map.
+    connection = duckdb.connect(config={"threads": 1, "async_threads": 0})
     connection.execute(f"SET memory_limit = '{memory_bytes * 3 // 4}B'")
-    connection.execute("SET threads = 1")  # a table's rows keep their order, and other jobs their cores
     connection.execute(f"SET temp_directory = {_quoted(folder / 'spill')}")
     connection.execute(f"SET allowed_paths = [{_quoted(source)}]")
     connection.execute(f"SET allowed_directories = [{_quoted(folder)}]")
