@@ -7,6 +7,7 @@ and however many follow.
 import asyncio
 import json
 import re
+import time
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy import select
 
 from api.jobs import JobId, job_or_404
-from api.keys import Caller, CurrentCaller
+from api.keys import RECHECK_SECONDS, Caller, CurrentCaller, still_valid
 from api.metrics import EVENT_READERS
 from api.problems import responses
 from api.waiting import MAX_WAIT, waker
@@ -110,21 +111,25 @@ def read_frames(run_id: str, after: int) -> list[Frame]:
         return [Frame.of(event) for event in events.after(session, run_id, after, PAGE)]
 
 
-async def follow(job_id: str, run_id: str, after: int) -> AsyncIterator[list[Frame]]:
-    """The frames after number `after` to the end, as they come; an empty list is a sign of life."""
+async def follow(job_id: str, run_id: str, after: int, key_id: str) -> AsyncIterator[list[Frame]]:
+    """The frames after number `after` to the end, as they come; an empty list is a sign of life.
+
+    Ends early when the process does, and when the key is revoked.
+    """
     tail = _tails.get(job_id)
     if tail is None or tail.task.done():
         tail = _tails[job_id] = Tail(job_id, run_id, after)
     tail.readers += 1
+    said_at = time.monotonic()
     try:
-        while True:
+        while await still_valid(key_id):
             changed = tail.changed
             new = tail.since(after)
             if new is None:
                 new = await asyncio.to_thread(read_frames, run_id, after)
             if new:
                 yield new
-                after = new[-1].seq
+                after, said_at = new[-1].seq, time.monotonic()
                 if new[-1].last:
                     return
                 continue
@@ -134,10 +139,12 @@ async def follow(job_id: str, run_id: str, after: int) -> AsyncIterator[list[Fra
                 tail.task.result()  # what ended it, where that was an error: the reader comes again by Last-Event-ID
                 return
             try:
-                async with asyncio.timeout(KEEP_ALIVE_SECONDS):
+                async with asyncio.timeout(RECHECK_SECONDS):
                     await changed.wait()
             except TimeoutError:
-                yield []
+                if time.monotonic() - said_at >= KEEP_ALIVE_SECONDS:
+                    yield []
+                    said_at = time.monotonic()
     finally:
         tail.readers -= 1
         if not tail.readers:
@@ -209,7 +216,8 @@ async def read_events(
         return await _page(job_id, run_id, after, limit, 0.0 if finished else wait)
     if followers() >= settings.max_event_readers:
         raise errors.Unavailable("Too many event streams are open; try again.")
-    stream = _sse(job_id, run_id, after) if form == SSE else _lines(job_id, run_id, after)
+    frames = follow(job_id, run_id, after, caller.key_id)
+    stream = _sse(frames) if form == SSE else _lines(frames)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(stream, media_type=form, headers=headers)
 
@@ -267,15 +275,15 @@ def _is_end(run_id: str, seq: int) -> bool:
         return kind == "end"
 
 
-async def _sse(job_id: str, run_id: str, after: int) -> AsyncIterator[bytes]:
+async def _sse(batches: AsyncIterator[list[Frame]]) -> AsyncIterator[bytes]:
     yield b"retry: 2000\n\n"
-    async for frames in follow(job_id, run_id, after):
+    async for frames in batches:
         yield b"".join(frame.sse for frame in frames) or b": keep-alive\n\n"
     if waker.closing.is_set():
         yield b": the server is restarting, come again\n\n"
 
 
-async def _lines(job_id: str, run_id: str, after: int) -> AsyncIterator[bytes]:
-    async for frames in follow(job_id, run_id, after):
+async def _lines(batches: AsyncIterator[list[Frame]]) -> AsyncIterator[bytes]:
+    async for frames in batches:
         if frames:
             yield b"".join(frame.line for frame in frames)

@@ -10,6 +10,7 @@ import rfc8785
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from api import strict_json, uploads
@@ -20,7 +21,7 @@ from api.pages import Limit, Page, PageCursor, page_of
 from api.problems import from_validation, responses
 from api.waiting import wait_seconds, waker
 from core import database, errors, lifecycle, queue, storage
-from core.database import insert_or_nothing, now
+from core.database import insert_or_nothing, limit_lock_wait, now
 from core.ids import new_id
 from core.profile import Warning
 from core.spec import Flag, TrainingSpec
@@ -28,6 +29,7 @@ from core.tables import Attempt, AttemptOutcome, Dataset, IdempotentRequest, Job
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
+IDEMPOTENCY_WAIT = 5  # seconds for the first request with the same key
 PRIORITIES = {"low": -1, "normal": 0, "high": 1}
 Priority = Literal["low", "normal", "high"]
 JobId = Annotated[str, Path(pattern=r"^job_[0-9a-z]{26}$")]
@@ -324,8 +326,12 @@ def _submit(
 def _claimed_key(session: Session, caller: Caller, key: str, fingerprint: str, job_id: str) -> str | None:
     """Takes an Idempotency-Key for this job, or returns the job that has it."""
     mine = {"fingerprint": fingerprint, "job_id": job_id, "created_at": now(session)}
-    if insert_or_nothing(session, IdempotentRequest, project_id=caller.project_id, key=key, **mine):
-        return None
+    limit_lock_wait(session, IDEMPOTENCY_WAIT)
+    try:
+        if insert_or_nothing(session, IdempotentRequest, project_id=caller.project_id, key=key, **mine):
+            return None
+    except OperationalError as error:  # the first request with this key is still in its transaction
+        raise errors.IdempotencyInProgress(headers={"Retry-After": "1"}) from error
     earlier = session.get_one(IdempotentRequest, (caller.project_id, key))
     if earlier.fingerprint != fingerprint:
         raise errors.IdempotencyKeyReused()

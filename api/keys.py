@@ -1,8 +1,10 @@
 """API keys: drawn at random, shown once, stored as SHA-256; and the project that each of them stands for."""
 
+import asyncio
 import hashlib
 import secrets
 import string
+import time
 import zlib
 from dataclasses import dataclass
 from typing import Annotated
@@ -19,6 +21,9 @@ from core.tables import Key, Project
 PREFIX = "bp_live_"
 ALPHABET = string.digits + string.ascii_letters
 RANDOM_LETTERS, CHECK_LETTERS = 30, 6
+RECHECK_SECONDS = 2.0
+
+_seen: dict[str, tuple[float, bool]] = {}  # keys with open streams: when they were looked up, and what was found
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,21 @@ def caller(request: Request) -> Caller:
     if found is None:
         raise errors.Unauthenticated()
     return Caller(found.project_id, found.id, found.admin)
+
+
+async def still_valid(key_id: str) -> bool:
+    """Whether the key that opened a stream may keep it open. Looked up every 2 s a key, however many streams."""
+    looked_at, valid = _seen.get(key_id, (0.0, True))
+    if valid and time.monotonic() - looked_at > RECHECK_SECONDS:
+        _seen[key_id] = time.monotonic(), True  # so that only one looks
+        valid = await asyncio.to_thread(_is_valid, key_id)
+        _seen[key_id] = time.monotonic(), valid
+    return valid
+
+
+def _is_valid(key_id: str) -> bool:
+    with database.reading() as session:
+        return session.scalar(select(Key.id).where(Key.id == key_id, Key.revoked_at.is_(None))) is not None
 
 
 def admin(found: Annotated[Caller, Depends(caller)]) -> Caller:

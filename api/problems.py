@@ -1,5 +1,6 @@
 """Errors as every client sees them: `application/problem+json` (RFC 9457), one shape, no input, path or SQL in it."""
 
+import errno
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import islice
@@ -40,6 +41,26 @@ HABITS = {
     "early_stopping_patience": "patience",
     "p": "rate",
     "n_units": "units",
+}
+
+
+# Where a field lives that is often written one level too high.
+PART_OF = {
+    "learning_rate": "optimizer",
+    "momentum": "optimizer",
+    "weight_decay": "optimizer",
+    "patience": "stop",
+    "target_loss": "stop",
+    "monitor": "stop",
+    "epochs": "training",
+    "batch_size": "training",
+    "optimizer": "training",
+    "loss": "training",
+    "hidden": "network",
+    "layers": "network",
+    "validation": "split",
+    "exclude": "features",
+    "target": "spec",
 }
 
 
@@ -114,6 +135,12 @@ def install(app: FastAPI) -> None:
         if isinstance(problem, errors.MethodNotAllowed):
             problem.headers["Allow"] = _allowed(request)
         return answer(request, problem)
+
+    @app.exception_handler(OSError)
+    async def disk_full(request: Request, error: OSError) -> JSONResponse:
+        if error.errno != errno.ENOSPC:
+            raise error
+        return answer(request, errors.StorageFull())  # the temporary file of a form had no room
 
     @app.exception_handler(DBAPIError)
     @app.exception_handler(PoolTimeout)
@@ -221,9 +248,13 @@ def _tags(model: type[BaseModel]) -> set[str]:
 
 
 def _meant(name: str, siblings: Iterable[str]) -> str | None:
+    """The field that was meant: beside the unknown one, or a level below."""
     known = set(siblings)
-    if HABITS.get(name) in known:
-        return HABITS[name]
+    ours = HABITS.get(name, name)
+    if ours in known:
+        return ours
+    if (part := PART_OF.get(ours)) in known:
+        return f"{part}.{ours}"
     return next(iter(get_close_matches(name, known, n=1, cutoff=0.6)), None)
 
 

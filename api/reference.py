@@ -1,6 +1,7 @@
 """The contract as documents: OpenAPI 3.2, a 3.1 file for generators, the spec's JSON Schema, and a page to read."""
 
 import copy
+import inspect
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,12 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic.json_schema import models_json_schema
 
 from api import events, jobs, problems
-from core.errors import InvalidQuery
+from core.errors import InvalidQuery, NotFound, every_problem
 from core.spec import TrainingSpec
 
 STATIC = Path(__file__).parent / "static"
@@ -99,6 +100,16 @@ def docs() -> HTMLResponse:
         swagger_favicon_url="/static/swagger-ui/favicon-32x32.png",
         swagger_ui_parameters={"tryItOutEnabled": True, "persistAuthorization": False, "validatorUrl": None},
     )
+
+
+@router.get("/errors/{code}")
+def explain_error(code: str) -> PlainTextResponse:
+    """What the `type` of an error leads to."""
+    for problem in every_problem():
+        if problem.code == code:
+            text = inspect.cleandoc(problem.__doc__ or "")
+            return PlainTextResponse(f"{problem.code} (HTTP {problem.status})\n\n{text}\n")
+    raise NotFound()
 
 
 @router.get("/v1/schemas/spec.json")

@@ -80,7 +80,7 @@ async def form(request: Request) -> AsyncIterator[FormData]:
         raise errors.InvalidRequest("The multipart body must be UTF-8.")
     _refuse_encoded(request)
     try:
-        fields = await MultiPartParser(request.headers, request.stream(), max_files=1, max_fields=20).parse()
+        fields = await MultiPartParser(request.headers, request.stream(), max_files=4, max_fields=20).parse()
     except MultiPartException as error:
         raise errors.InvalidRequest("The multipart body is malformed: " + error.message.rstrip(".") + ".") from error
     except ClientDisconnect as error:
@@ -106,6 +106,11 @@ def file_in(fields: FormData) -> UploadFile:
     found = fields.get("file")
     if not isinstance(found, UploadFile):
         raise errors.InvalidRequest("The form has no file in its field `file`; send `-F file=@file.csv`.")
+    for name, value in fields.items():
+        if isinstance(value, UploadFile) and value is not found:
+            pointer = "/" + name[:64].replace("~", "~0").replace("/", "~1")
+            unknown = {"pointer": pointer, "code": "unknown_field", "message": "There is no such field for a file."}
+            raise errors.InvalidSpec(errors=[unknown])
     return found
 
 

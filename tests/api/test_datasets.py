@@ -215,15 +215,12 @@ def test_a_file_name_is_text_to_show_and_never_a_path(serve: Serve, given: str, 
 
 
 def test_no_control_character_of_a_file_name_is_kept(anywhere: Serve) -> None:
-    head = (
-        b"--x\r\nContent-Disposition: form-data; name=\"file\"; filename*=UTF-8''a%00b%0D%0ASet-Cookie:%20c.csv\r\n\r\n"
-    )
+    head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a\x07b\x1b[31m\x7f\xe2\x80\xae.csv"\r\n\r\n'
     headers = {"Content-Type": "multipart/form-data; boundary=x"}
 
     answer = anywhere.http.post("/v1/datasets", content=head + TABLE + b"\r\n--x--\r\n", headers=headers)
 
-    assert answer.json()["name"] == "abSet-Cookie: c.csv"
-    assert "set-cookie" not in answer.headers
+    assert answer.json()["name"] == "ab[31m.csv"
 
 
 @pytest.mark.parametrize(("name", "status"), [("n" * 4096, 422), ("a%00b", 422), ("a%0d%0ab", 201), ("%ff", 201)])

@@ -1,14 +1,17 @@
 """Who may come in: nobody without a key, and nobody to what is another project's."""
 
+import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from tests.api.asking import RANDOM, masked, problem, raw
+from tests.api.asking import RANDOM, TABLE, masked, post_table, problem, raw
 from tests.api.conftest import new_key
 from tests.running import Api, Serve, clean_environment
 
@@ -76,19 +79,35 @@ def test_two_keys_are_none(serve: Serve) -> None:
     assert masked(answer) == masked(serve.http.get("/v1/jobs", headers={"Authorization": ""}))
 
 
-def test_a_revoked_key_is_dead_at_its_next_request(serve: Serve) -> None:
-    api = Api()
-    api.connect(serve.url, new_key(serve, "revoked"))
-    before = api.http.get("/v1/jobs").status_code
+def revoke_keys(serve: Serve, project: str) -> None:
     environment = clean_environment(BACKPROPD_DATABASE_URL=f"sqlite:///{serve.data_dir / 'backpropd.sqlite3'}")
     command = [sys.executable, "-m", "standalone.command", "keys"]
     listed = subprocess.run([*command, "list", "--json"], env=environment, capture_output=True, check=True).stdout
-    key_id = re.findall(rb'"id": "(key_\w+)",\s+"project": "revoked"', listed)[0].decode()
+    for key in json.loads(listed):
+        if key["project"] == project:
+            subprocess.run([*command, "revoke", key["id"]], env=environment, check=True)
 
-    subprocess.run([*command, "revoke", key_id], env=environment, check=True)
 
-    assert before == 200
-    problem(api.http.get("/v1/jobs"), 401, "unauthenticated")
+def test_a_revoked_key_is_dead_its_open_streams_included(serve: Serve) -> None:
+    api = Api()
+    api.connect(serve.url, new_key(serve, "revoked"))
+    dataset_id = post_table(api, TABLE).json()["id"]
+    job = api.submit(dataset_id, {"target": "y", "network": {"hidden": [2]}, "training": {"epochs": 100_000}})
+    with ThreadPoolExecutor(1) as reader:
+        seen = reader.submit(lambda: (list(api.sse(job["id"])), time.monotonic()))
+
+        revoke_keys(serve, "revoked")
+        revoked_at = time.monotonic()
+        frames, ended_at = seen.result(60)
+
+    assert frames
+    assert b"event: end" not in frames[-1]
+    assert ended_at - revoked_at < 5
+    problem(api.http.get(f"/v1/jobs/{job['id']}"), 401, "unauthenticated")
+    api.http.close()
+    api.connect(serve.url, new_key(serve, "revoked"))
+    assert api.job(job["id"])["status"] == "running"
+    api.http.post(f"/v1/jobs/{job['id']}/cancel", json={"force": True})
     api.http.close()
 
 
@@ -146,10 +165,11 @@ def test_another_projects_dataset_cannot_be_trained_on(neighbour: Api, penguins:
     assert masked(theirs) == masked(nobodys)
 
 
-def test_lists_and_filters_hold_nothing_of_another_project(neighbour: Api, trained: str, penguins: str) -> None:
+def test_lists_and_filters_hold_nothing_of_another_project(serve: Serve, trained: str, penguins: str) -> None:
+    stranger = {"Authorization": f"Bearer {new_key(serve, 'stranger')}"}
     asked = ["/v1/datasets", "/v1/jobs", "/v1/jobs?metadata[made]=once", f"/v1/jobs?dataset_id={penguins}"]
 
-    found = [neighbour.http.get(path).json() for path in asked]
+    found = [serve.http.get(path, headers=stranger).json() for path in asked]
 
     assert found == [{"items": [], "next_page": None}] * len(asked)
 

@@ -201,3 +201,32 @@ def test_an_error_in_the_query_points_at_the_parameter(serve: Serve) -> None:
 
     found = problem(answer, 422, "invalid_query")["errors"]
     assert [(one["pointer"], one["code"]) for one in found] == [("/query/limit", "greater_than_equal")]
+
+
+def test_the_type_of_an_error_leads_to_its_explanation(serve: Serve) -> None:
+    body = problem(serve.http.get("/v1/jobs/nothing"), 404, "not_found")
+
+    page = serve.http.get(body["type"])
+
+    assert page.status_code == 200
+    assert "not_found (HTTP 404)" in page.text
+    problem(serve.http.get("/errors/no_such_code"), 404, "not_found")
+
+
+def test_a_field_one_level_too_high_is_shown_its_place(serve: Serve) -> None:
+    answer = post_job(serve, {"dataset_id": RANDOM["dataset"], "spec": {"target": "y", "training": {"lr": 0.1}}})
+
+    found = problem(answer, 422, "invalid_spec")["errors"]
+
+    assert [(one["pointer"], one["suggestion"]) for one in found] == [("/spec/training/lr", "optimizer.learning_rate")]
+
+
+def test_a_second_file_in_a_form_is_refused_by_name(serve: Serve) -> None:
+    table = ("x.csv", b"a,y\n1,2\n", "text/csv")
+
+    answer = serve.http.post(
+        "/v1/jobs", files={"file": table, "validation_file": table}, data={"spec": '{"target": "y"}'}
+    )
+
+    found = problem(answer, 422, "invalid_spec")["errors"]
+    assert [(one["pointer"], one["code"]) for one in found] == [("/validation_file", "unknown_field")]

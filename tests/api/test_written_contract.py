@@ -100,7 +100,7 @@ def test_every_answer_that_the_tests_saw_is_declared(serve: Serve, newest: dict[
     undeclared = {
         (route, status)
         for route, status in seen
-        if route not in HERE and status not in {"304", "405"} and status not in declared.get(route, set())
+        if route not in HERE and status != "405" and status not in declared.get(route, set())
     }
     assert ("POST /v1/jobs", "400") in seen
     assert undeclared == set()
