@@ -126,7 +126,7 @@ def test_readers_that_turn_writers_at_once_lose_no_update(database_url: str) -> 
     def add_one() -> None:
         for _ in range(10):
             with database.writing() as session:
-                session.scalar(select(db_now()))  # a plain BEGIN would make this transaction a reader
+                session.scalar(select(Project.queued))  # after a plain BEGIN this would make it a reader
                 session.execute(
                     Project.__table__.update().where(Project.id == project_id).values(queued=Project.queued + 1)  # type: ignore[attr-defined]
                 )

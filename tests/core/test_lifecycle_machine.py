@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -150,6 +150,13 @@ class Lifecycle(RuleBasedStateMachine):
         expire(held)
         self.silent.add(held.run_id)
 
+    @precondition(lambda self: self.holders)
+    @rule(pick=PICK)
+    def another_worker_takes_over(self, pick: int) -> None:
+        self.lease_runs_out(pick)
+        self.sweep()
+        self.claim("wrk_3")
+
     @rule()
     def retries_fall_due(self) -> None:
         with database.writing() as session:
@@ -203,6 +210,13 @@ def test_no_order_of_acts_breaks_an_invariant(database_url: str) -> None:
     run_state_machine_as_test(
         Lifecycle,
         settings=settings(
-            max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=60,
+            stateful_step_count=40,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            phases=(
+                Phase.reuse,
+                Phase.generate,
+            ),  # to shrink a failure takes minutes here: add it when one is looked at
         ),
     )

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -15,7 +16,8 @@ from core.settings import Settings
 from core.tables import Row
 from tests.running import clean_environment
 
-MIGRATE = [sys.executable, "-c", "import migrations; migrations.upgrade()"]
+MIGRATE = "import sys, migrations; from core import database, tables; print(flush=True); sys.stdin.readline(); "
+MIGRATE += "migrations.upgrade()"  # after all have said that they are ready, and were told to start
 
 
 @pytest.fixture
@@ -58,13 +60,22 @@ def test_the_history_is_one_line_with_one_head() -> None:
     assert all(not isinstance(one.down_revision, tuple) for one in script.walk_revisions())
 
 
-def test_two_migrators_at_once_make_the_tables_once(empty_database_url: str) -> None:
+def test_migrators_at_once_make_the_tables_once(empty_database_url: str) -> None:
     environment = clean_environment(BACKPROPD_DATABASE_URL=empty_database_url)
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    command = [sys.executable, "-c", MIGRATE]
 
-    migrators = [subprocess.Popen(MIGRATE, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    migrators = [subprocess.Popen(command, env=environment, text=True, **pipes) for _ in range(4)]
+    for migrator in migrators:
+        assert migrator.stdout is not None
+        migrator.stdout.readline()
+    for migrator in migrators:
+        assert migrator.stdin is not None
+        migrator.stdin.write("go\n")
+        migrator.stdin.flush()
     said = [migrator.communicate(timeout=60)[1] for migrator in migrators]
 
-    assert [migrator.returncode for migrator in migrators] == [0, 0], said
+    assert [migrator.returncode for migrator in migrators] == [0] * 4, said
     own = database.new_engine(Settings(database_url=empty_database_url).database_url)
     with own.connect() as connection:
         revisions = connection.execute(text("SELECT version_num FROM alembic_version")).scalars().all()

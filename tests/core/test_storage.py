@@ -2,6 +2,8 @@
 
 import asyncio
 import hashlib
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,6 +14,20 @@ from core.storage import CHUNK, Storage, StoredFile
 from tests.s3 import BUCKET, S3Server
 
 LARGE = bytes(range(256)) * (12 * 1024 * 1024 // 256)  # more than one part of a multipart upload
+
+STREAM = """
+import asyncio, resource, sys
+from core.storage import CHUNK, Storage
+
+async def chunks():
+    for _ in range(400):
+        yield bytes(CHUNK)
+
+store = Storage(sys.argv[1])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+asyncio.run(store.put_stream("uploads/ds_1", chunks()))
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)  # bytes at most, beyond the start's
+"""
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -113,6 +129,15 @@ def test_what_was_never_stored_is_not_found(store: Storage, tmp_path: Path) -> N
 
 def test_a_storage_that_can_be_written_passes_its_check(store: Storage) -> None:
     store.check()
+
+
+def test_a_stream_is_never_held_in_memory_as_a_whole(tmp_path: Path) -> None:
+    peak = subprocess.run(
+        [sys.executable, "-c", STREAM, f"file:{tmp_path}"], capture_output=True, text=True, check=True, timeout=60
+    )
+
+    assert (tmp_path / "uploads" / "ds_1").stat().st_size == 400 * CHUNK
+    assert int(peak.stdout) < 150 * CHUNK
 
 
 # --- streams that break -------------------------------------------------------------------------------------------
