@@ -155,6 +155,22 @@ def test_two_processes_make_the_same_bytes(tmp_path: Path, table: Read) -> None:
     assert set(digests[0]) == {"weights.safetensors", "preprocessing.json", "spec.json", "report.json"}
 
 
+def test_rows_that_are_not_trained_on_change_nothing_but_their_own_metrics(tmp_path: Path, table: Read) -> None:
+    _train(tmp_path / "one", table, SPEC)
+    report = _json(tmp_path / "one", "report.json")
+    lines = table_text(250).splitlines()
+    for row in report["rows"]["validation"] + report["rows"]["test"]:
+        lines[row + 1] = "1e6," + lines[row + 1].split(",", 1)[1]
+
+    changed = read(tmp_path / "changed", "\n".join(lines) + "\n")
+    _train(tmp_path / "two", changed, {**SPEC, "training": {**SPEC["training"], "stop": {"monitor": "train_loss"}}})
+
+    other = _json(tmp_path / "two", "report.json")
+    assert _json(tmp_path / "one", "preprocessing.json") == _json(tmp_path / "two", "preprocessing.json")
+    assert other["rows"] == report["rows"]
+    assert other["validation"]["loss"] != report["validation"]["loss"]
+
+
 def test_the_spec_artifact_is_a_spec_that_trains_to_the_same_weights(tmp_path: Path, table: Read) -> None:
     _train(tmp_path / "one", table, {"target": "kind", "training": {"epochs": 2}})
 

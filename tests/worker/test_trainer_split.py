@@ -53,6 +53,15 @@ def test_a_stratified_part_has_each_class_in_proportion_give_or_take_a_row(
         assert (np.abs(found - wanted) <= 1).all()
 
 
+def test_an_extra_row_comes_from_the_class_that_lacks_the_most() -> None:
+    classes = np.repeat([0, 1, 2], [59, 21, 20])
+
+    for seed in range(5):
+        parts = draw(_split("stratified", 0.1, 0.0, seed), np.arange(100), classes)
+
+        assert np.bincount(classes[parts.validation]).tolist() == [6, 2, 2]
+
+
 def test_a_class_of_one_row_trains() -> None:
     classes = np.array([0] * 50 + [1] * 50 + [2] + [3])
 

@@ -70,7 +70,7 @@ def fit(
             batches = batches[:-1]  # one row has no variance: batch norm would refuse it
         if at.batch == 0:
             state.loss_sum = torch.zeros((), dtype=torch.float64)
-            torch.manual_seed(_mix(training.seed, epoch, 1))
+            torch.default_generator.manual_seed(_mix(training.seed, epoch, 1))  # torch.manual_seed: 0.1 ms more
         elif state.generator is not None:
             torch.set_rng_state(state.generator)
 

@@ -127,9 +127,8 @@ def _fit_number(name: str, raw: Floats, impute: str | None, scale: str | None) -
     if scale == "none":
         return NumberInput(name=name, imputed=imputed, mean=0.0, scale=1.0)
     filled = np.where(np.isfinite(raw), raw, np.float32(imputed)).astype(np.float64)
-    # A constant column has a deviation of rounding noise, or of 0: either would blow it up.
-    constant = filled.min() == filled.max()
-    spread = 1.0 if constant else float(np.float32(np.std(filled)))
+    # Float32 values sum up exactly in float64: the deviation of a constant column is 0, and no rounding noise.
+    spread = float(np.float32(np.std(filled)))
     return NumberInput(name=name, imputed=imputed, mean=float(np.float32(np.mean(filled))), scale=spread or 1.0)
 
 

@@ -45,7 +45,7 @@ def _stratify(rows: Rows, classes: NDArray[Any], sizes: list[int]) -> Rows:
     taken = np.zeros_like(counts)
     for number, size in enumerate(sizes):
         quota, remainder = np.divmod(size * counts, len(rows))
-        given = np.clip(quota, 0, np.maximum(counts - taken - 1, 0))
+        given = np.minimum(quota, counts - taken)
         by_need = np.lexsort((first, -remainder))
         for spare in (1, 0):
             while (lacking := size - given.sum()) > 0:
