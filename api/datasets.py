@@ -89,8 +89,10 @@ class DatasetRead(BaseModel):
         )
 
 
-def dataset_or_404(session: Session, caller: Caller, dataset_id: str) -> Dataset:
-    found = session.scalar(select(Dataset).where(Dataset.id == dataset_id, Dataset.project_id == caller.project_id))
+def dataset_or_404(session: Session, caller: Caller, dataset_id: str, *, hold: bool = False) -> Dataset:
+    """The caller's dataset; held, where that is asked, until the transaction ends."""
+    query = select(Dataset).where(Dataset.id == dataset_id, Dataset.project_id == caller.project_id)
+    found = session.scalar(query.with_for_update() if hold else query)
     if found is None:
         raise errors.NotFound()
     return found
@@ -274,7 +276,7 @@ def _ready(dataset: Dataset) -> Dataset:
 def delete_dataset(dataset_id: DatasetId, caller: CurrentCaller) -> None:
     """Deletes a dataset that no unfinished job uses. Jobs that were trained on it stay."""
     with database.writing() as session:
-        found = dataset_or_404(session, caller, dataset_id)
+        found = dataset_or_404(session, caller, dataset_id, hold=True)  # against a job that comes in
         if found.status == "processing":
             raise errors.DatasetNotReady()
         used = select(Job.id).where(Job.dataset_id == dataset_id, Job.status.not_in(lifecycle.TERMINAL))

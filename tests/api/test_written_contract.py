@@ -18,7 +18,7 @@ from tests.api.asking import post_job, problem
 from tests.api.test_operations import families
 from tests.running import Serve
 
-HERE = {"GET /openapi.json", "GET /openapi-3.1.json", "GET /docs", "GET /v1/schemas/spec.json"}
+HERE = {"GET /openapi.json", "GET /openapi-3.1.json", "GET /docs", "GET /v1/schemas/spec.json", "GET /errors/{code}"}
 
 
 @pytest.fixture(scope="module")
