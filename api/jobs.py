@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from api import strict_json, uploads
-from api.datasets import DATASET_ID, dataset_or_404
+from api.datasets import DATASET_ID
 from api.keys import Caller, CurrentCaller
 from api.metrics import JOBS_SUBMITTED, UPLOADED_BYTES
 from api.pages import Limit, Page, PageCursor, page_of
@@ -78,8 +78,8 @@ class JobRead(BaseModel):
     attempts: list[AttemptRead]
     warnings: list[Warning]
     error: dict[str, Any] | None = Field(description="code, message and the facts of that code")
-    spec: TrainingSpec = Field(description="As sent.")
-    resolved_spec: TrainingSpec | None = Field(description="Every default written out.")
+    spec: dict[str, Any] = Field(description="As sent; `resolved_spec` has every default written out.")
+    resolved_spec: TrainingSpec | None = Field(description="What is trained.")
     outputs: dict[str, Any] | None = Field(description="task, classes, names")
     metadata: dict[str, str]
     priority: Priority
@@ -229,7 +229,7 @@ async def _create_from_json(request: Request, caller: Caller, key: str | None) -
     def submit() -> tuple[str, bool]:
         body = strict_json.read(text)  # here and not in the loop: a hostile megabyte takes a second to refuse
         asked = _validated(JobCreate, body)
-        return _submit(caller, asked, _fingerprint(body), key, request.state.request_id)
+        return _submit(caller, asked, body["spec"], _fingerprint(body), key, request.state.request_id)
 
     return await asyncio.to_thread(submit)
 
@@ -255,7 +255,8 @@ async def _create_from_form(request: Request, caller: Caller, key: str | None) -
 
     def submit() -> tuple[str, bool]:
         try:
-            job_id, replayed = _submit(caller, asked, fingerprint, key, request.state.request_id, brought)
+            request_id = request.state.request_id
+            job_id, replayed = _submit(caller, asked, body["spec"], fingerprint, key, request_id, brought)
         except errors.Problem:
             storage.storage().delete(storage.upload_key(dataset_id))
             raise
@@ -287,6 +288,7 @@ def _fingerprint(body: Any) -> str:
 def _submit(
     caller: Caller,
     asked: JobOptions,
+    sent_spec: dict[str, Any],
     fingerprint: str,
     key: str | None,
     request_id: str,
@@ -300,23 +302,23 @@ def _submit(
             if earlier is not None:
                 return earlier, True
         if brought is not None:
-            dataset = lifecycle.submit_dataset(session, brought(session))
+            dataset_id = lifecycle.submit_dataset(session, brought(session)).id
         else:
             assert isinstance(asked, JobCreate)
-            dataset = dataset_or_404(session, caller, asked.dataset_id)
+            dataset_id = asked.dataset_id
         job = Job(
             id=job_id,
             project_id=caller.project_id,
-            dataset_id=dataset.id,
+            dataset_id=dataset_id,
             name=asked.name,
-            spec=asked.spec,
+            spec=sent_spec,
             annotations=asked.metadata,
             priority=PRIORITIES[asked.priority],
             warnings=[],
             request_id=request_id,
             created_at=now(session),
         )
-        lifecycle.submit_job(session, job, dataset)
+        lifecycle.submit_job(session, job)
         session.commit()
     JOBS_SUBMITTED.inc()
     queue.ring()

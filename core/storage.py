@@ -8,7 +8,7 @@ points at it. S3 needs no rename: an object appears whole or not at all.
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -70,11 +70,12 @@ class Storage:
 
     # --- writing --------------------------------------------------------------------------------------------
 
-    def put(self, key: str, file: Path | bytes) -> None:
-        """Stores a whole file. When this returns, it survives a power cut."""
+    def put(self, files: Mapping[str, Path | bytes]) -> None:
+        """Stores whole files under their keys. When this returns, they survive a power cut."""
         with _our_errors():
-            self._store.put(key, file)
-            self._make_durable(key)
+            for key, file in files.items():
+                self._store.put(key, file)
+            self._make_durable(*files)
 
     async def put_stream(self, key: str, chunks: AsyncIterator[bytes]) -> StoredFile:
         """Stores what arrives, never holding more of it than one part; hashes it on the way.
@@ -95,12 +96,13 @@ class Storage:
             await asyncio.to_thread(self._make_durable, key)
         return StoredFile(digest.hexdigest(), size)
 
-    def _make_durable(self, key: str) -> None:
+    def _make_durable(self, *keys: str) -> None:
         """A rename is only as lasting as the file and the folders it was made in."""
         if self._folder is None:
             return
-        path = self._folder / key
-        for one in (path, path.parent, path.parent.parent):
+        paths = [self._folder / key for key in keys]
+        folders = {path.parent for path in paths}
+        for one in (*paths, *folders, *{folder.parent for folder in folders}):
             handle = os.open(one, os.O_RDONLY)
             try:
                 os.fsync(handle)
@@ -146,7 +148,7 @@ class Storage:
 
     def check(self) -> None:
         """Raises `Unavailable` when nothing can be written here."""
-        self.put("health/probe", b"ok")
+        self.put({"health/probe": b"ok"})
 
 
 @contextmanager

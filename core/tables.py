@@ -27,7 +27,7 @@ Json = JSON().with_variant(JSONB(), "postgresql")
 
 
 class SpecColumn(TypeDecorator[TrainingSpec]):
-    """A spec is the same class in the request, in Python and in the row."""
+    """A resolved spec is the same class in Python, in the row, and in the answer."""
 
     impl = Json
     cache_ok = True
@@ -118,7 +118,7 @@ class Job(Row):
     status: Mapped[JobStatus] = mapped_column(Text)
     phase: Mapped[str | None]
     stop_reason: Mapped[str | None]
-    spec: Mapped[TrainingSpec]
+    spec: Mapped[dict[str, Any]]  # as sent
     resolved_spec: Mapped[TrainingSpec | None]
     outputs: Mapped[dict[str, Any] | None]  # task, classes, names
     annotations: Mapped[dict[str, Any]] = mapped_column("metadata", default=dict)

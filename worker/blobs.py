@@ -26,8 +26,7 @@ def keep(project_id: str, folder: Path) -> dict[str, StoredFile]:
                 row = {"project_id": project_id, "sha256": one.sha256, "bytes": one.bytes, "touched_at": moment}
                 insert_or_nothing(session, Blob, **row)
         session.commit()
-    for name, one in found.items():
-        storage.storage().put(blob_key(project_id, one.sha256), folder / name)
+    storage.storage().put({blob_key(project_id, one.sha256): folder / name for name, one in found.items()})
     return found
 
 

@@ -26,7 +26,7 @@ def dataset_ready(session: Session, claim: Claim, **dataset: Any) -> list[str]:
         .execution_options(synchronize_session=False)
     )
     found = session.get_one(Dataset, claim.subject_id, populate_existing=True)
-    changed = settle_waiting(session, claim.subject_id, lambda job: resolve_for(job.spec, found))
+    changed = settle_waiting(session, claim.subject_id, lambda job: resolve_for(job, found))
     end_run(session, locked, "succeeded", None)
     session.commit()
     return changed

@@ -25,32 +25,34 @@ def submit_dataset(session: Session, dataset: Dataset) -> Dataset:
     return dataset
 
 
-def submit_job(session: Session, job: Job, dataset: Dataset) -> Job:
+def submit_job(session: Session, job: Job) -> Job:
     """Adds a job, resolved against its dataset where that was read already. The caller commits, then rings.
 
-    Raises a `DataInvalid` when the dataset cannot be trained on as the spec asks.
+    Raises `NotFound` without such a dataset in its project, or a `DataInvalid` when it cannot be trained on as the
+    spec asks.
     """
     # Held until the commit: were it read at this moment, the jobs that wait would be settled without this one.
-    held = session.scalar(
+    dataset = session.scalar(
         select(Dataset)
-        .where(Dataset.id == dataset.id)
+        .where(Dataset.id == job.dataset_id, Dataset.project_id == job.project_id)
         .with_for_update(read=True)
         .execution_options(populate_existing=True)
     )
-    if held is None:
+    if dataset is None:
         raise errors.NotFound()
     if dataset.status == "invalid":
         raise errors.DatasetInvalid(dataset_id=dataset.id, error=dataset.error)
     waits = dataset.status == "processing"
     memory = 0
     if not waits:
-        resolved = resolve_for(job.spec, dataset)
+        resolved = resolve_for(job, dataset)
         refuse_what_fits_nowhere(session, resolved)
         memory = resolved.memory
         job.resolved_spec, job.outputs = resolved.spec, resolved.outputs
         job.warnings = [warning.model_dump(mode="json") for warning in resolved.warnings]
     job.status, job.phase = "queued", "waiting_for_dataset" if waits else None
-    job.progress = {"epoch": 0, "epochs": job.spec.training.epochs, "step": 0, "fraction": 0.0, "eta_seconds": None}
+    epochs = TrainingSpec.model_validate(job.spec).training.epochs
+    job.progress = {"epoch": 0, "epochs": epochs, "step": 0, "fraction": 0.0, "eta_seconds": None}
     session.add(job)
     session.flush()
     run = add_run(
@@ -67,9 +69,9 @@ def submit_job(session: Session, job: Job, dataset: Dataset) -> Job:
     return job
 
 
-def resolve_for(spec: TrainingSpec, dataset: Dataset) -> Resolved:
+def resolve_for(job: Job, dataset: Dataset) -> Resolved:
     columns = [Column.model_validate(column) for column in dataset.columns]
-    return resolve(spec, columns, dataset.rows or 0)
+    return resolve(TrainingSpec.model_validate(job.spec), columns, dataset.rows or 0)
 
 
 def refuse_what_fits_nowhere(session: Session, resolved: Resolved) -> None:

@@ -13,7 +13,6 @@ from core.database import db_now
 from core.ids import new_id
 from core.lifecycle import Capacity, Claim, MadeFile
 from core.profile import Column
-from core.spec import TrainingSpec
 from core.tables import Attempt, Dataset, Event, Job, Project, Row, Run
 
 Done = TypeVar("Done")
@@ -68,11 +67,11 @@ def make_job(project_id: str, dataset_id: str | None = None, *, priority: int = 
             id=new_id("job"),
             project_id=project_id,
             dataset_id=dataset_id,
-            spec=TrainingSpec(target=target),
+            spec={"target": target},
             priority=priority,
             created_at=database.now(session),
         )
-        lifecycle.submit_job(session, job, session.get_one(Dataset, dataset_id))
+        lifecycle.submit_job(session, job)
         session.commit()
         return job.id
 

@@ -61,7 +61,7 @@ def streamed(store: Storage, key: str, start: int, end: int) -> list[bytes]:
 
 
 def test_bytes_come_back_as_they_were_put(store: Storage) -> None:
-    store.put("prj/aaa", b"some bytes")
+    store.put({"prj/aaa": b"some bytes"})
 
     assert store.read("prj/aaa") == b"some bytes"
 
@@ -70,15 +70,15 @@ def test_a_file_comes_back_as_it_was_put(store: Storage, tmp_path: Path) -> None
     file = tmp_path / "weights.safetensors"
     file.write_bytes(LARGE)
 
-    store.put("prj/bbb", file)
+    store.put({"prj/bbb": file})
 
     assert store.read("prj/bbb") == LARGE
     assert file.exists()
 
 
 def test_a_second_put_replaces_the_first(store: Storage) -> None:
-    store.put("prj/aaa", b"first, and longer")
-    store.put("prj/aaa", b"second")
+    store.put({"prj/aaa": b"first, and longer"})
+    store.put({"prj/aaa": b"second"})
 
     assert store.read("prj/aaa") == b"second"
 
@@ -92,7 +92,7 @@ def test_a_stream_is_stored_whole_and_measured_on_the_way(store: Storage, conten
 
 
 def test_any_range_can_be_streamed(store: Storage) -> None:
-    store.put("prj/ccc", LARGE)
+    store.put({"prj/ccc": LARGE})
 
     for start, end in [(0, 1), (5, 5), (CHUNK - 1, CHUNK + 1), (100, 3 * CHUNK), (len(LARGE) - 3, len(LARGE))]:
         pieces = streamed(store, "prj/ccc", start, end)
@@ -101,7 +101,7 @@ def test_any_range_can_be_streamed(store: Storage) -> None:
 
 
 def test_a_fetched_file_is_a_local_one_with_the_bytes(store: Storage, tmp_path: Path) -> None:
-    store.put("prj/ddd", LARGE)
+    store.put({"prj/ddd": LARGE})
 
     fetched = store.fetch("prj/ddd", tmp_path)
 
@@ -109,7 +109,7 @@ def test_a_fetched_file_is_a_local_one_with_the_bytes(store: Storage, tmp_path: 
 
 
 def test_what_was_deleted_is_gone_and_deleting_it_again_is_no_error(store: Storage) -> None:
-    store.put("prj/aaa", b"x")
+    store.put({"prj/aaa": b"x"})
 
     store.delete("prj/aaa")
     store.delete("prj/aaa")
@@ -190,7 +190,7 @@ def test_wrong_credentials_are_an_unreachable_storage(s3_server: S3Server, monke
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-the-secret")
     store = Storage(f"s3://{BUCKET}/wrong")
 
-    for act in (store.check, lambda: store.read("x"), lambda: store.put("x", b"")):
+    for act in (store.check, lambda: store.read("x"), lambda: store.put({"x": b""})):
         with pytest.raises(errors.Unavailable) as refused:
             act()
         assert refused.value.headers == {"Retry-After": "2"}
@@ -202,7 +202,7 @@ def test_a_folder_that_is_a_file_is_an_unreachable_storage(tmp_path: Path) -> No
     (tmp_path / "stored" / "prj").write_text("in the way")
 
     with pytest.raises(errors.Unavailable) as refused:
-        store.put("prj/aaa", b"x")
+        store.put({"prj/aaa": b"x"})
 
     assert str(tmp_path) not in refused.value.detail
 
@@ -214,6 +214,6 @@ def test_another_kind_of_url_is_refused_at_once(url: str) -> None:
 
 
 def test_both_forms_of_a_file_url_are_the_same_folder(tmp_path: Path) -> None:
-    Storage(f"file:{tmp_path}").put("prj/aaa", b"x")
+    Storage(f"file:{tmp_path}").put({"prj/aaa": b"x"})
 
     assert Storage(f"file://{tmp_path}").read("prj/aaa") == b"x"
