@@ -20,11 +20,19 @@ from pydantic import (
 
 MAX_PARAMETERS = 100_000_000
 MAX_LAYERS = 64
+MAX_NAMED_COLUMNS = 10_000
 
 
 def _integral(value: Any) -> Any:
     """`50.0` is an integer: many languages have only one type of number."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _no_flag(value: Any) -> Any:
+    """In Python `true` equals 1."""
+    if isinstance(value, bool):
+        raise ValueError("must be 1")
+    return value
 
 
 def _one_of_these(synonyms: dict[str, str]) -> Callable[[Any], Any]:
@@ -279,12 +287,16 @@ def _distinct(names: list[str]) -> list[str]:
 
 class Features(Part):
     include: Annotated[list[ColumnName], AfterValidator(_distinct)] | None = Field(
-        default=None, description="The columns to learn from; by default all but the target that can be used."
+        default=None,
+        max_length=MAX_NAMED_COLUMNS,
+        description="The columns to learn from; by default all but the target that can be used.",
     )
     exclude: Annotated[list[ColumnName], AfterValidator(_distinct)] = Field(
-        default=[], description="Columns to leave out."
+        default=[], max_length=MAX_NAMED_COLUMNS, description="Columns to leave out."
     )
-    columns: dict[ColumnName, ColumnChoice] = Field(default={}, description="Choices for single columns.")
+    columns: dict[ColumnName, ColumnChoice] = Field(
+        default={}, max_length=MAX_NAMED_COLUMNS, description="Choices for single columns."
+    )
 
 
 class Split(Part):
@@ -318,7 +330,9 @@ class Resources(Part):
 class TrainingSpec(Part):
     """One training of a multi-layer perceptron: the smallest that works is `{"target": "species"}`."""
 
-    version: Literal[1] = Field(default=1, description="Fixes the meaning and the default of every field.")
+    version: Annotated[Literal[1], BeforeValidator(_no_flag)] = Field(
+        default=1, description="Fixes the meaning and the default of every field."
+    )
     task: Literal["auto", "classification", "regression"] = Field(
         default="auto",
         description="`auto`: text, categories and booleans are classes; so are integers of 2 different values, or of "

@@ -23,7 +23,7 @@ def api(host: str, port: int, fd: int | None = None) -> None:
         server_header=False,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=5,
-        h11_max_incomplete_event_size=64 * 1024,
+        ws="none",
     )
     uvicorn.Server(config).run(sockets=None if fd is None else [socket.socket(fileno=fd)])
 

@@ -63,7 +63,7 @@ def enter(connection: Connection, order: str, memory_bytes: int, folder: str) ->
             ingest(IngestOrder.model_validate_json(order), pipe)
     except errors.Problem as problem:
         pipe.say(Failed(type(problem).__name__, problem.detail, problem.errors, problem.facts))
-    except MemoryError:
+    except MemoryError:  # the reservation is used up
         pipe.say(Failed(errors.OutOfMemory.__name__, errors.OutOfMemory.title()))
     except RuntimeError as error:
         if "can't allocate memory" not in str(error) and "not enough memory" not in str(error):

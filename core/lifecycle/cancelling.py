@@ -25,7 +25,7 @@ def request_cancel(session: Session, project_id: str, job_id: str, keep: Keep, *
         raise errors.NotFound()
     job = session.get_one(Job, job_id)
     if job.status in TERMINAL and job.status != "cancelled":
-        raise errors.JobAlreadyTerminal(status=job.status)
+        raise errors.JobAlreadyTerminal(job_status=job.status)
     if job.status == "cancelled" or (job.status == "cancelling" and not force):
         return job
 

@@ -55,7 +55,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class NothingToKeep:
-    """Told to stop before a single epoch was trained: there are no weights."""
+    """Told to stop before a single step: there are no weights."""
 
 
 @dataclass(frozen=True)
