@@ -32,10 +32,12 @@ class S3Server:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
+        self._ports: list[int] = []
         self.url = ""
 
     def __enter__(self) -> "S3Server":
-        ports = dict(zip(PORTS, _free_ports(len(PORTS)), strict=True))
+        self._ports = _free_ports(len(PORTS))
+        ports = dict(zip(PORTS, self._ports, strict=True))
         allowed = {"accessKey": KEY_ID, "secretKey": SECRET}
         identity = {"name": "tests", "credentials": [allowed], "actions": ["Admin", "Read", "Write", "List"]}
         (self._folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
@@ -66,6 +68,9 @@ class S3Server:
         if self._process is not None:
             self._process.kill()  # it takes 25 s to end politely
             self._process.wait()
+        for port in self._ports:  # which it names after its ports, in /tmp
+            for name in (f"seaweedfs-s3-{port}.sock", f"seaweedfs-s3-grpc-{port}.sock"):
+                Path("/tmp", name).unlink(missing_ok=True)
 
     @property
     def environment(self) -> dict[str, str]:
