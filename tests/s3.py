@@ -69,8 +69,8 @@ class S3Server:
             self._process.kill()  # it takes 25 s to end politely
             self._process.wait()
         for port in self._ports:  # which it names after its ports, in /tmp
-            for name in (f"seaweedfs-s3-{port}.sock", f"seaweedfs-s3-grpc-{port}.sock"):
-                Path("/tmp", name).unlink(missing_ok=True)
+            for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                left.unlink()
 
     @property
     def environment(self) -> dict[str, str]:
