@@ -61,10 +61,17 @@ class S3Server:
                 stderr=log,
             )
         self.url = f"http://127.0.0.1:{ports['s3.port']}"
-        self._wait()
+        try:
+            self._wait()
+        except BaseException:
+            self.stop()
+            raise
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.stop()
+
+    def stop(self) -> None:
         if self._process is not None:
             self._process.kill()  # it takes 25 s to end politely
             self._process.wait()
@@ -93,6 +100,7 @@ class S3Server:
             secret_access_key=SECRET,
             region=REGION,
             client_options={"allow_http": True},
+            retry_config={"max_retries": 0},  # the tries are counted below
         )
         deadline = time.monotonic() + 60
         while True:
