@@ -46,3 +46,4 @@ docs: setup  ## the pages of docs/ that are written from the code
 bench: setup  ## the tables that docs/ quotes
 	$(BIN)/python benchmarks/latency.py
 	$(BIN)/python benchmarks/burst.py
+	$(BIN)/python benchmarks/footprint.py

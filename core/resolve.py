@@ -56,8 +56,6 @@ def resolve(spec: TrainingSpec, columns: Sequence[Column], rows: int) -> Resolve
     network, output = _network(spec.network, task, classes, spec.training.loss)
     loss = _loss(spec.training.loss, task, output)
     _rows_suffice(spec, rows - target.missing)
-    if spec.split.method == "stratified" and task == "classification":
-        _classes_suffice(target)
 
     training = spec.training
     if training.batch_size > rows - target.missing:
@@ -70,7 +68,7 @@ def resolve(spec: TrainingSpec, columns: Sequence[Column], rows: int) -> Resolve
         update={
             "task": task,
             "features": used,
-            "split": spec.split.model_copy(update={"method": _split_method(spec, task)}),
+            "split": spec.split.model_copy(update={"method": _split_method(spec, task, target, warnings)}),
             "network": network,
             "training": training.model_copy(
                 update={
@@ -290,28 +288,36 @@ def _loss(asked: Loss, task: Task, output: Output) -> Loss:
 # --- split ------------------------------------------------------------------------------------------------------
 
 
-def _split_method(spec: TrainingSpec, task: Task) -> Literal["random", "stratified"]:
-    if spec.split.method == "auto":
-        return "stratified" if task == "classification" else "random"
-    if spec.split.method == "stratified" and task == "regression":
-        raise errors.DataInvalid("A stratified split needs classes; use `split.method: random` for a regression.")
-    return spec.split.method
-
-
-def _classes_suffice(target: Column) -> None:
-    """A stratified split that was asked for by name holds back rows of each class, so one row of it is too few.
-
-    Under `auto` such a class only trains.
-    """
+def _split_method(
+    spec: TrainingSpec, task: Task, target: Column, warnings: list[Warning]
+) -> Literal["random", "stratified"]:
+    """A stratified split holds back rows of each class, so one row of a class is too few for it."""
     fewest = min(target.counts or [2])
-    if fewest < 2:
-        raise errors.ClassTooSmall(
-            column=target.name,
-            rows=fewest,
-            errors=[
-                {"pointer": "/spec/split/method", "code": "class_too_small", "message": errors.ClassTooSmall.title()}
-            ],
-        )
+    match spec.split.method:
+        case "random":
+            return "random"
+        case "stratified" if task == "regression":
+            raise errors.DataInvalid("A stratified split needs classes; use `split.method: random` for a regression.")
+        case "stratified" if fewest < 2:
+            found = {
+                "pointer": "/spec/split/method",
+                "code": "class_too_small",
+                "message": errors.ClassTooSmall.title(),
+            }
+            raise errors.ClassTooSmall(column=target.name, rows=fewest, errors=[found])
+        case "auto" if task == "regression":
+            return "random"
+        case "auto" if fewest < 2:
+            warnings.append(
+                Warning(
+                    code="class_too_small",
+                    message="A class has one single row, so the split is random and not stratified.",
+                    column=target.name,
+                )
+            )
+            return "random"
+        case _:
+            return "stratified"
 
 
 def _rows_suffice(spec: TrainingSpec, rows: int) -> None:

@@ -301,7 +301,7 @@ class Features(Part):
 
 class Split(Part):
     method: Literal["auto", "random", "stratified"] = Field(
-        default="auto", description="`auto` is stratified for classes and random for numbers."
+        default="auto", description="`auto` is stratified for classes of two rows and more, else random."
     )
     validation: Annotated[Number, Field(ge=0, lt=1)] = Field(
         default=0.2, description="Share of the rows that measures, and is never trained on."

@@ -425,8 +425,10 @@ def test_a_class_of_one_row_cannot_be_stratified_by_name() -> None:
 def test_a_class_of_one_row_stops_nothing_else() -> None:
     target = category("species", "adelie", "dodo", "gentoo", counts=[100, 1, 49])
 
-    assert resolved([LENGTH, target]).spec.split.method == "stratified"
-    assert resolved([LENGTH, target], split={"method": "random"})
+    found = resolved([LENGTH, target])
+    assert found.spec.split.method == "random"
+    assert codes(found) == [("class_too_small", "species")]
+    assert resolved([LENGTH, target], split=found.spec.split.model_dump()).spec == found.spec
     assert resolved([LENGTH, SPECIES], split={"method": "stratified"})
 
 
