@@ -12,6 +12,7 @@
 # The Python that constraints.txt was resolved for and the tests run on.
 FROM python:3.11-slim-bookworm AS base
 ENV HOME=/tmp \
+    PIP_CACHE_DIR=/root/.cache/pip \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_ROOT_USER_ACTION=ignore \
     PYTHONUNBUFFERED=1
