@@ -55,9 +55,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_blobs_project_id")),
         sa.PrimaryKeyConstraint("project_id", "sha256", name=op.f("pk_blobs")),
     )
-    with op.batch_alter_table("blobs", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_blobs_touched_at"), ["touched_at"], unique=False)
-
+    op.create_index(op.f("ix_blobs_touched_at"), "blobs", ["touched_at"])
     op.create_table(
         "datasets",
         sa.Column("id", sa.Text(), nullable=False),
@@ -79,9 +77,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_datasets_project_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_datasets")),
     )
-    with op.batch_alter_table("datasets", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_datasets_project_id_id"), ["project_id", "id"], unique=False)
-
+    op.create_index(op.f("ix_datasets_project_id_id"), "datasets", ["project_id", "id"])
     op.create_table(
         "idempotent_requests",
         sa.Column("project_id", sa.Text(), nullable=False),
@@ -92,9 +88,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_idempotent_requests_project_id")),
         sa.PrimaryKeyConstraint("project_id", "key", name=op.f("pk_idempotent_requests")),
     )
-    with op.batch_alter_table("idempotent_requests", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_idempotent_requests_created_at"), ["created_at"], unique=False)
-
+    op.create_index(op.f("ix_idempotent_requests_created_at"), "idempotent_requests", ["created_at"])
     op.create_table(
         "jobs",
         sa.Column("id", sa.Text(), nullable=False),
@@ -127,10 +121,8 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_jobs_project_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_jobs")),
     )
-    with op.batch_alter_table("jobs", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_jobs_dataset_id"), ["dataset_id"], unique=False)
-        batch_op.create_index(batch_op.f("ix_jobs_project_id_id"), ["project_id", "id"], unique=False)
-
+    op.create_index(op.f("ix_jobs_dataset_id"), "jobs", ["dataset_id"])
+    op.create_index(op.f("ix_jobs_project_id_id"), "jobs", ["project_id", "id"])
     op.create_table(
         "keys",
         sa.Column("id", sa.Text(), nullable=False),
@@ -145,9 +137,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_keys")),
         sa.UniqueConstraint("sha256", name=op.f("uq_keys_sha256")),
     )
-    with op.batch_alter_table("keys", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_keys_project_id"), ["project_id"], unique=False)
-
+    op.create_index(op.f("ix_keys_project_id"), "keys", ["project_id"])
     op.create_table(
         "runs",
         sa.Column("id", sa.Text(), nullable=False),
@@ -173,10 +163,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_runs")),
         sa.UniqueConstraint("subject_id", "kind", name=op.f("uq_runs_subject_id_kind")),
     )
-    with op.batch_alter_table("runs", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_runs_status_project_id"), ["status", "project_id"], unique=False)
-        batch_op.create_index(batch_op.f("ix_runs_worker_id"), ["worker_id"], unique=False)
-
+    op.create_index(op.f("ix_runs_status_project_id"), "runs", ["status", "project_id"])
+    op.create_index(op.f("ix_runs_worker_id"), "runs", ["worker_id"])
     op.create_table(
         "artifacts",
         sa.Column("id", sa.Text(), nullable=False),
@@ -237,31 +225,11 @@ def downgrade() -> None:
     op.drop_table("checkpoints")
     op.drop_table("attempts")
     op.drop_table("artifacts")
-    with op.batch_alter_table("runs", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_runs_worker_id"))
-        batch_op.drop_index(batch_op.f("ix_runs_status_project_id"))
-
     op.drop_table("runs")
-    with op.batch_alter_table("keys", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_keys_project_id"))
-
     op.drop_table("keys")
-    with op.batch_alter_table("jobs", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_jobs_project_id_id"))
-        batch_op.drop_index(batch_op.f("ix_jobs_dataset_id"))
-
     op.drop_table("jobs")
-    with op.batch_alter_table("idempotent_requests", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_idempotent_requests_created_at"))
-
     op.drop_table("idempotent_requests")
-    with op.batch_alter_table("datasets", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_datasets_project_id_id"))
-
     op.drop_table("datasets")
-    with op.batch_alter_table("blobs", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_blobs_touched_at"))
-
     op.drop_table("blobs")
     op.drop_table("workers")
     op.drop_table("projects")
