@@ -31,11 +31,6 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._started = self._pause = 0.0
         self._not_before = 0.0
-        self.deaths = 0
-
-    @property
-    def pid(self) -> int | None:
-        return self._process.pid if self._process else None
 
     def start(self) -> None:
         self._started = time.monotonic()
@@ -48,22 +43,19 @@ class Child:
             preexec_fn=_die_with_parent(os.getpid()) if sys.platform == "linux" else None,
         )
 
-    def tend(self) -> bool:
-        """Starts it again when it has died, after a pause that doubles; True when it had died."""
+    def tend(self) -> None:
+        """Starts it again when it has died, after a pause that doubles."""
         assert self._process is not None
         if self._process.poll() is None:
-            return False
+            return
         now = time.monotonic()
         if not self._not_before:
-            self.deaths += 1
             self._pause = 0.0 if now - self._started > LONGEST_PAUSE else min(LONGEST_PAUSE, 2 * self._pause or 0.25)
             self._not_before = now + self._pause
             print(f"backpropd: {self.name} ended ({self._process.returncode}), starting it again", file=sys.stderr)
-        if now < self._not_before:
-            return False
-        self._not_before = 0.0
-        self.start()
-        return True
+        if now >= self._not_before:
+            self._not_before = 0.0
+            self.start()
 
     def stop(self) -> None:
         """SIGTERM, and SIGKILL for its whole session when its time is over."""

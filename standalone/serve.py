@@ -41,8 +41,12 @@ class Serve:
 
     @property
     def url(self) -> str:
-        shown = "127.0.0.1" if self._host in ("0.0.0.0", "::") else self._host  # noqa: S104 - a comparison
-        return f"http://{shown}:{self._port}"
+        return f"http://[{self._here}]:{self._port}" if ":" in self._here else f"http://{self._here}:{self._port}"
+
+    @property
+    def _here(self) -> str:
+        """An address at which this machine reaches what listens on `host`."""
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._host, self._host)  # noqa: S104 - a comparison
 
     def _lock_data_dir(self) -> int:
         handle = os.open(self._data_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -125,7 +129,7 @@ class Serve:
     def _wait_until_healthy(self) -> None:
         deadline = time.monotonic() + HEALTHY_WITHIN
         while not self._over.is_set():
-            connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=2)
+            connection = http.client.HTTPConnection(self._here, self._port, timeout=2)
             try:
                 connection.request("GET", "/healthz")
                 if connection.getresponse().status == 200:
