@@ -60,8 +60,9 @@ def collect() -> int:
                     Blob.touched_at < db_now() - COLLECT_AFTER,  # touched since: somebody is about to refer to it
                 )
             )
+            if changed(gone):
+                # The bytes before the commit: whoever keeps the same ones meanwhile waits for it, then stores them.
+                storage.storage().delete(blob_key(project_id, sha256))
+                collected += 1
             session.commit()
-        if changed(gone):
-            storage.storage().delete(blob_key(project_id, sha256))
-            collected += 1
     return collected
