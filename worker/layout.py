@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Literal
 
 from sqlalchemy import select
 
@@ -65,10 +66,14 @@ def lay_out(claim: Claim, folder: Path) -> tuple[str, Relay]:
         checkpoint=_fetch_checkpoint(claim, list(checkpoints), folder),
         folder=str(folder),
         checkpoint_seconds=settings.checkpoint_seconds,
-        keep=job.keep if job.keep in ("best", "last") else "none",
-        stop="cancel" if claim.order == "cancel" else None,
+        stop=cancel_order(job.keep) if claim.order == "cancel" else None,
     )
     return training.model_dump_json(), Relay(claim, job.resolved_spec.training.epochs)
+
+
+def cancel_order(keep: str) -> Literal["cancel", "cancel_keep_last"]:
+    """What a child is told of a cancel; that nothing shall be kept is not its business."""
+    return "cancel_keep_last" if keep == "last" else "cancel"
 
 
 def _ingest_order(claim: Claim, folder: Path) -> str:
@@ -87,7 +92,7 @@ def _fetch_checkpoint(claim: Claim, newest_first: list[Checkpoint], folder: Path
     """The newest checkpoint whose bytes are what its row says; the one before is kept for the day they are not."""
     for row in newest_first:
         target = folder / f"resume-{row.number}"
-        target.mkdir()
+        target.mkdir(exist_ok=True)  # it is there when the storage was away at the first try
         try:
             for name, file in row.files.items():
                 fetched = storage.storage().fetch(blob_key(claim.project_id, file["sha256"]), folder)

@@ -4,12 +4,13 @@
 became of it. Outcomes are values. Whoever loses the claim on the way (`Fenced`) kills the child and writes nothing.
 """
 
+import errno
 import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import structlog
 from sqlalchemy.exc import DBAPIError
@@ -18,9 +19,10 @@ from core import database, errors, lifecycle, queue
 from core.lifecycle import Claim, Fenced
 from core.logs import logger
 from core.settings import settings
+from core.tables import Job
 from worker import blobs
 from worker.child import Child
-from worker.layout import lay_out, private_folder
+from worker.layout import cancel_order, lay_out, private_folder
 from worker.lease import Lease
 from worker.relay import Relay
 from worker.settling import CutOff, Died, Outcome, Shelved, give_up, settle
@@ -29,20 +31,24 @@ from worker.trainer.messages import CheckpointWritten, Logged, Phase
 
 Done = TypeVar("Done")
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)  # on this machine's disk
+
 
 def supervise(claim: Claim) -> None:
     """Works on a run until it has ended, or is somebody else's."""
     structlog.contextvars.bind_contextvars(**claim.log_context())
     logger().info("run_claimed", kind=claim.kind, worker_id=slots.worker_id)
     queue.wake(claim.subject_id)
-    folder = private_folder()
     try:
         with Lease(claim) as lease:
-            _work_on(claim, lease, folder)
+            folder = _until_it_works(private_folder, lease)
+            try:
+                _work_on(claim, lease, folder)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
     except Fenced:
         logger().warning("run_lost")
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
         queue.wake(claim.subject_id)
         structlog.contextvars.clear_contextvars()
 
@@ -64,11 +70,14 @@ def _work_on(claim: Claim, lease: Lease, folder: Path) -> None:
 
 
 def _until_it_works(act: Callable[[], Done], lease: Lease) -> Done:
-    """A database or a storage that is away is no fault of the job: tried again for as long as we hold the run."""
+    """A database or a storage that is away, or a full disk, is no fault of the job: tried again for as long as we hold
+    the run."""
     while True:
         try:
             return act()
-        except (DBAPIError, errors.Unavailable, errors.StorageFull) as error:
+        except (DBAPIError, errors.Unavailable, errors.StorageFull, OSError) as error:
+            if isinstance(error, OSError) and error.errno not in NO_ROOM:
+                raise
             logger().warning("run_waits", error=type(error).__name__)
             if lease.lost.wait(1.0):
                 raise Fenced from error
@@ -86,7 +95,7 @@ def _follow(claim: Claim, lease: Lease, relay: Relay, order: str, folder: Path) 
     """Starts the child and relays what it says, until it ends or has to be ended."""
     try:
         child = Child(order, claim.memory, str(folder))
-    except OSError as error:
+    except (OSError, EOFError) as error:  # the forkserver can die at any moment of this
         return Died(f"not_started_{type(error).__name__}")
     given, last_word = _Orders(), time.monotonic()
     try:
@@ -134,8 +143,8 @@ def _hear(claim: Claim, relay: Relay, message: Any, folder: Path) -> Outcome | N
 def _obey(claim: Claim, relay: Relay, child: Child, given: _Orders) -> Outcome | None:
     """Passes on what a user or a stopping worker asks, and puts an end to it when the time for that is over."""
     if relay.order == "cancel":
-        if "cancel" not in given.told:
-            child.tell("cancel")
+        if "cancel" not in given.told and (order := _cancel_order(claim)) is not None:
+            child.tell(order)
             given.told.add("cancel")
         if _is_overdue(claim):
             child.kill()
@@ -149,6 +158,15 @@ def _obey(claim: Claim, relay: Relay, child: Child, given: _Orders) -> Outcome |
             child.kill()
             return Shelved()
     return None
+
+
+def _cancel_order(claim: Claim) -> Literal["cancel", "cancel_keep_last"] | None:
+    """Which weights its user wants was said with the cancel, long after the child's order was laid out."""
+    try:
+        with database.reading() as session:
+            return cancel_order(session.get_one(Job, claim.subject_id).keep)
+    except DBAPIError:
+        return None  # asked again at the next look
 
 
 def _is_overdue(claim: Claim) -> bool:

@@ -112,7 +112,6 @@ def order_for(folder: Path, table: Read, spec: Mapping[str, Any], **changes: Any
         checkpoint=None,
         folder=str(folder),
         checkpoint_seconds=3600.0,
-        keep="best",
     )
     return order.model_copy(update=changes)
 

@@ -249,7 +249,7 @@ def test_a_cancelled_training_keeps_its_last_weights_where_asked(tmp_path: Path,
     curve = [epoch["valid_loss"] for epoch in _train(tmp_path / "whole", table, spec).epochs]
     worse = next(epoch for epoch in range(2, 40) if curve[epoch - 1] > min(curve[:epoch]))
 
-    _train(tmp_path / "job", table, spec, Listener(order="cancel", after_epochs=worse), keep="last")
+    _train(tmp_path / "job", table, spec, Listener(order="cancel_keep_last", after_epochs=worse))
 
     report = _json(tmp_path / "job", "report.json")
     assert report["kept_epoch"] == worse

@@ -1,11 +1,14 @@
 """One training, from order to artifacts."""
 
 import math
+import shutil
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from core import errors
 from core.spec import Output
@@ -77,7 +80,7 @@ def train(order: TrainingOrder, channel: Channel) -> None:
     channel.say(Phase("exporting"))
     # `last` is what the network holds; everything else keeps the best epoch.
     kept_epoch = now.at.epoch
-    if now.best is not None and not (told_to == "cancel" and order.keep == "last"):
+    if now.best is not None and told_to != "cancel_keep_last":
         network.load_state_dict(now.best.weights)
         kept_epoch = now.best.epoch
     network.eval()
@@ -126,8 +129,14 @@ def _train(
 
 
 def _save_checkpoint(order: TrainingOrder, channel: Channel, now: TrainingState) -> None:
+    """One that cannot be written now (the disk is full) is one less, and no failure."""
     folder = Path(order.folder) / f"checkpoint-{now.at.step}-{time.monotonic_ns()}"
-    state.save(now, folder)
+    try:
+        state.save(now, folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        sys.stderr.write(f"a checkpoint could not be written: {type(error).__name__}\n")
+        return
     channel.say(CheckpointWritten(epoch=now.at.epoch, folder=folder.name))
 
 

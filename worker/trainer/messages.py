@@ -12,7 +12,7 @@ MAX_MESSAGE = 64 * 1024 * 1024  # bytes: the largest is the profile of a very wi
 # Folders in the private folder of a child: it names no path.
 ARTIFACTS, DATASET = "artifacts", "dataset"
 
-StopOrder = Literal["cancel", "drain"]
+StopOrder = Literal["cancel", "cancel_keep_last", "drain"]
 
 # --- from the child -----------------------------------------------------------------------------------------------
 
@@ -90,7 +90,8 @@ FromChild = Phase | Logged | CheckpointWritten | Trained | NothingToKeep | Drain
 
 @dataclass(frozen=True)
 class Stop:
-    """End at the next step: `cancel` keeps the weights so far, `drain` writes a checkpoint to go on from."""
+    """End at the next step: `cancel` keeps the best weights so far, `cancel_keep_last` the last ones, `drain` writes a
+    checkpoint to go on from."""
 
     order: StopOrder
 

@@ -30,8 +30,7 @@ class TrainingOrder(BaseModel):
     checkpoint: str | None  # folder of the checkpoint to go on from
     folder: str  # private, for checkpoints and artifacts
     checkpoint_seconds: float
-    keep: Literal["best", "last", "none"]
-    stop: Literal["cancel"] | None = None  # cancelled before this attempt began: only export
+    stop: Literal["cancel", "cancel_keep_last"] | None = None  # cancelled before this attempt began: only export
 
     def column(self, name: str) -> TableColumn:
         return next(column for column in self.columns if column.name == name)
