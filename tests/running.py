@@ -158,7 +158,7 @@ class Serve(Api):
             servers = [child for one in self.children("worker") for child in one.children() if _is_forkserver(child)]
             return [child for server in servers for child in server.children()]
         marks = {"api": "api", "worker": "worker", "sweeper": "sweeper", "broker": "valkey"}
-        return [child for child in direct if any(marks[name] in word for word in child.cmdline())]
+        return [child for child in direct if any(marks[name] in word for word in _words(child))]
 
     def child(self, name: str) -> psutil.Process:
         found: list[psutil.Process] = wait_until(lambda: self.children(name), 20, f"a process {name}")
@@ -166,7 +166,15 @@ class Serve(Api):
 
 
 def _is_forkserver(process: psutil.Process) -> bool:
-    return any("forkserver" in word for word in process.cmdline())
+    return any("forkserver" in word for word in _words(process))
+
+
+def _words(process: psutil.Process) -> list[str]:
+    """Its command line; of a process that has just died, nothing."""
+    try:
+        return process.cmdline()
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return []
 
 
 def frame_data(frame: bytes) -> dict[str, Any]:
