@@ -260,13 +260,14 @@ def _number(text: str, newest: int) -> int:
 
 
 async def _page(job_id: str, run_id: str, after: int, limit: int, wait: float) -> JSONResponse:
-    async def look() -> list[Frame]:
-        return await asyncio.to_thread(read_frames, run_id, after)
+    def look() -> list[dict[str, Any]]:
+        with database.reading() as session:
+            return [events.as_json(event) for event in events.after(session, run_id, after, limit)]
 
-    found = (await waker.until(job_id, wait, look, bool))[:limit]
-    newest = found[-1].seq if found else after
-    ended = (found and found[-1].last) or (not found and await asyncio.to_thread(_is_end, run_id, after))
-    return JSONResponse({"items": [json.loads(frame.line) for frame in found], "next_page": None if ended else newest})
+    found = await waker.until(job_id, wait, lambda: asyncio.to_thread(look), bool)
+    newest = found[-1]["seq"] if found else after
+    ended = found[-1]["type"] == "end" if found else await asyncio.to_thread(_is_end, run_id, after)
+    return JSONResponse({"items": found, "next_page": None if ended else newest})
 
 
 def _is_end(run_id: str, seq: int) -> bool:
