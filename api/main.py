@@ -9,6 +9,7 @@ from importlib.metadata import version
 from types import FrameType
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 
 from api import artifacts, datasets, events, health, jobs, metrics, problems, reference
 from api.requests import Requests
@@ -46,20 +47,18 @@ def _end_streams_on(*signals: signal.Signals) -> None:
             signal.signal(number, and_then(handler))
 
 
-def _operation_id(route: object) -> str:
+def _operation_id(route: APIRoute) -> str:
     """The function's name, so that generated clients read well."""
-    return str(getattr(route, "name", ""))
+    return route.name
 
 
 app = FastAPI(
-    title="backpropd",
     version=version("backpropd"),
     lifespan=lifespan,
     docs_url=None,
     redoc_url=None,
     redirect_slashes=False,  # a redirect would be built from the Host that the client claims
     generate_unique_id_function=_operation_id,
-    separate_input_output_schemas=False,
 )
 problems.install(app)
 for routes in (datasets, jobs, events, artifacts, health, metrics):

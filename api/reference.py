@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
@@ -83,10 +83,8 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get("/openapi-3.1.json")
-def openapi_for_generators() -> JSONResponse:
-    from api.main import app
-
-    return JSONResponse(downgraded(app.openapi()))
+def openapi_for_generators(request: Request) -> JSONResponse:
+    return JSONResponse(downgraded(request.app.openapi()))
 
 
 @router.get("/docs")
