@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, CursorResult, Engine, Result, create_engine, event, literal, make_url, select, text
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
@@ -150,8 +151,6 @@ def limit_lock_wait(session: Session, seconds: int) -> None:
 
 def insert_or_nothing(session: Session, table: Any, **values: Any) -> bool:
     """INSERT that gives way to a row that is already there. True when this call made the row."""
-    from sqlalchemy.dialects import postgresql, sqlite
-
     dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
     insert = dialect.insert(table).values(**values).on_conflict_do_nothing()
     # Not by the number of rows: psycopg's is -1 here, and a new row looked like an old one.
