@@ -3,7 +3,6 @@
 import errno
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from itertools import islice
 from typing import Annotated, Any, get_args, get_origin
 
 from fastapi import FastAPI, Request
@@ -19,7 +18,6 @@ from core import errors
 from core.logs import logger
 
 MEDIA_TYPE = "application/problem+json"
-KEY_LENGTH = 64  # keys of the input may be shown so far; values never are
 MAX_ERRORS = 100  # in one answer
 MAX_COUNTED = 10_000  # beyond this they are not even looked at: listing 300,000 takes seconds
 
@@ -157,8 +155,7 @@ def _allowed(request: Request) -> str:
 
 
 def _parameter(error: Mapping[str, Any]) -> errors.FieldError:
-    where = [str(part) for part in error["loc"]]
-    return {"pointer": "/" + "/".join(where), "code": _code(error), "message": _sentence(error)}
+    return {"pointer": errors.pointer(*error["loc"]), "code": _code(error), "message": _sentence(error)}
 
 
 # --- what pydantic found in a body --------------------------------------------------------------------------------
@@ -169,11 +166,11 @@ def from_validation(error: ValidationError, root: type[BaseModel]) -> errors.Inv
     if error.error_count() > MAX_COUNTED:
         return errors.InvalidSpec(f"More than {MAX_COUNTED:,} parts of the body are not acceptable.")
     found: list[errors.FieldError] = []
-    for one in islice(error.errors(include_url=False, include_input=False, include_context=True), MAX_ERRORS):
+    for one in error.errors(include_url=False, include_input=False)[:MAX_ERRORS]:
         path, siblings = _walk(root, one["loc"])
         if one["type"] in ("union_tag_invalid", "union_tag_not_found"):
             path.append(one["ctx"]["discriminator"].strip("'"))
-        field: errors.FieldError = {"pointer": _pointer(path), "code": _code(one), "message": _sentence(one)}
+        field: errors.FieldError = {"pointer": errors.pointer(*path), "code": _code(one), "message": _sentence(one)}
         if one["type"] == "extra_forbidden":
             meant = _meant(str(one["loc"][-1]), siblings)
             field |= {"suggestion": meant} if meant else {}
@@ -222,7 +219,7 @@ def _walk(root: type[BaseModel], location: Sequence[str | int]) -> tuple[list[st
         fields = [model.model_fields[part] for model in models if isinstance(part, str) and part in model.model_fields]
         if fields:
             siblings = [name for model in models for name in model.model_fields]
-            models = [model for field in fields for model in _models_in(field.annotation, field.metadata)]
+            models = [model for field in fields for model in _models_in(field.annotation)]
             path.append(part)
         elif isinstance(part, int):
             path.append(part)
@@ -234,7 +231,7 @@ def _walk(root: type[BaseModel], location: Sequence[str | int]) -> tuple[list[st
     return path, siblings
 
 
-def _models_in(annotation: Any, metadata: Iterable[Any] = ()) -> list[type[BaseModel]]:
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     if get_origin(annotation) is Annotated:
@@ -256,8 +253,3 @@ def _meant(name: str, siblings: Iterable[str]) -> str | None:
     if (part := PART_OF.get(ours)) in known:
         return f"{part}.{ours}"
     return next(iter(get_close_matches(name, known, n=1, cutoff=0.6)), None)
-
-
-def _pointer(path: Iterable[str | int]) -> str:
-    shown = (str(part)[:KEY_LENGTH].replace("~", "~0").replace("/", "~1") for part in path)
-    return "".join(f"/{part}" for part in shown)

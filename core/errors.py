@@ -8,7 +8,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+KEY_LENGTH = 64
 FieldError = dict[str, Any]  # pointer (RFC 6901), code, message, suggestion
+
+
+def pointer(*path: str | int) -> str:
+    """JSON Pointer (RFC 6901). Keys of the input may be shown, so far; values never are."""
+    return "".join("/" + str(part)[:KEY_LENGTH].replace("~", "~0").replace("/", "~1") for part in path)
 
 
 class Problem(Exception):

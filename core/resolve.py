@@ -29,6 +29,7 @@ from core.spec import (
 )
 
 MIB = 1024 * 1024
+LARGE_TARGET = 100.0  # mean and deviation of numbers that an untrained network is far from
 Task = Literal["classification", "regression"]
 
 
@@ -53,6 +54,16 @@ def resolve(spec: TrainingSpec, columns: Sequence[Column], rows: int) -> Resolve
     classes = _classes(target) if task == "classification" else None
 
     used = _features(spec.features, target, columns, by_name, warnings)
+    if task == "regression" and abs(target.mean or 0.0) + (target.std or 0.0) > LARGE_TARGET:
+        warnings.append(
+            Warning(
+                code="target_not_scaled",
+                message="The target's numbers are large, and are predicted as they are: the network takes many epochs "
+                "to reach them. Send the target divided by its standard deviation, minus its mean, or raise "
+                "`training.optimizer.learning_rate`.",
+                column=target.name,
+            )
+        )
     network, output = _network(spec.network, task, classes, spec.training.loss)
     loss = _loss(spec.training.loss, task, output)
     _rows_suffice(spec, rows - target.missing)
@@ -168,7 +179,7 @@ def _features(
     for position, name in enumerate(asked.exclude):
         _named(name, by_name, f"/spec/features/exclude/{position}")
     for name in asked.columns:
-        _named(name, by_name, "/spec/features/columns/" + name.replace("~", "~0").replace("/", "~1"))
+        _named(name, by_name, errors.pointer("spec", "features", "columns", name))
 
     candidates = [column for column in columns if column.name != target.name and column.name not in asked.exclude]
     if asked.include is not None:
