@@ -224,7 +224,7 @@ async def create_job(
 
 
 async def _create_from_json(request: Request, caller: Caller, key: str | None) -> tuple[str, bool]:
-    text = b"".join([piece async for piece in uploads.pieces(request)])
+    text = await uploads.whole(request)
 
     def submit() -> tuple[str, bool]:
         body = strict_json.read(text)  # here and not in the loop: a hostile megabyte takes a second to refuse
@@ -238,13 +238,7 @@ async def _create_from_form(request: Request, caller: Caller, key: str | None) -
     async with uploads.form(request) as fields:
         file = uploads.file_in(fields)
         texts = {name: value for name, value in fields.items() if isinstance(value, str)}
-        body: dict[str, Any] = {
-            name: strict_json.read(text.encode("utf-8", "surrogatepass")) if name in ("spec", "metadata") else text
-            for name, text in texts.items()
-        }
-        if not all(strict_json.is_text(text) for text in texts.values()):
-            raise errors.InvalidText()
-        asked = _validated(JobOptions, body)
+        body, asked = await asyncio.to_thread(_options_of, texts)
         kind = uploads.format_of_file(file)
         dataset_id, stored = await uploads.store(uploads.file_pieces(file))
     fingerprint = _fingerprint({**body, "file": stored.sha256})
@@ -267,6 +261,16 @@ async def _create_from_form(request: Request, caller: Caller, key: str | None) -
     found = await asyncio.to_thread(submit)
     UPLOADED_BYTES.inc(stored.bytes)
     return found
+
+
+def _options_of(texts: dict[str, str]) -> tuple[dict[str, Any], JobOptions]:
+    body: dict[str, Any] = {
+        name: strict_json.read(text.encode("utf-8", "surrogatepass")) if name in ("spec", "metadata") else text
+        for name, text in texts.items()
+    }
+    if not all(strict_json.is_text(text) for text in texts.values()):
+        raise errors.InvalidText()
+    return body, _validated(JobOptions, body)
 
 
 def _validated(model: type[Any], body: Any) -> Any:
@@ -422,10 +426,10 @@ class Cancel(BaseModel):
 )
 async def cancel_job(job_id: JobId, request: Request, caller: CurrentCaller) -> JobRead:
     """Cancels a job; its best weights so far are kept unless asked otherwise. Cancelling twice is cancelling once."""
-    body = b"".join([piece async for piece in uploads.pieces(request)])
-    asked = _validated(Cancel, strict_json.read(body) if body else {})
+    body = await uploads.whole(request)
 
     def cancel() -> JobRead:
+        asked = _validated(Cancel, strict_json.read(body) if body else {})
         with database.writing() as session:
             lifecycle.request_cancel(session, caller.project_id, job_id, asked.keep, force=asked.force)
         queue.wake(job_id)

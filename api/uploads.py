@@ -70,6 +70,11 @@ async def pieces(request: Request) -> AsyncIterator[bytes]:
         raise errors.IncompleteBody() from error
 
 
+async def whole(request: Request) -> bytes:
+    """A body that is small enough to be held: `api/requests.py` caps it."""
+    return b"".join([piece async for piece in pieces(request)])
+
+
 @asynccontextmanager
 async def form(request: Request) -> AsyncIterator[FormData]:
     """The fields of a multipart body; its files lie in temporary files until the context ends."""
@@ -108,9 +113,10 @@ def file_in(fields: FormData) -> UploadFile:
         raise errors.InvalidRequest("The form has no file in its field `file`; send `-F file=@file.csv`.")
     for name, value in fields.items():
         if isinstance(value, UploadFile) and value is not found:
-            pointer = "/" + name[:64].replace("~", "~0").replace("/", "~1")
-            unknown = {"pointer": pointer, "code": "unknown_field", "message": "There is no such field for a file."}
-            raise errors.InvalidSpec(errors=[unknown])
+            message = "There is no such field for a file."
+            raise errors.InvalidSpec(
+                errors=[{"pointer": errors.pointer(name), "code": "unknown_field", "message": message}]
+            )
     return found
 
 
