@@ -99,6 +99,22 @@ class Settings(BaseSettings):
         for plain in ("postgresql://", "postgres://"):
             if url.startswith(plain):
                 return "postgresql+psycopg://" + url.removeprefix(plain)
+        if not url.startswith(("sqlite:///", "postgresql+psycopg://")):
+            raise ValueError("must begin with `sqlite:///` or `postgresql://`")
+        return url
+
+    @field_validator("broker_url")
+    @classmethod
+    def the_broker_speaks_redis(cls, url: str) -> str:
+        if not url.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("must begin with `redis://`, `rediss://` or `unix://`")
+        return url
+
+    @field_validator("storage_url")
+    @classmethod
+    def storage_is_a_folder_or_a_bucket(cls, url: str) -> str:
+        if not url.startswith(("file:", "s3://")):
+            raise ValueError("must begin with `file:` or `s3://`")
         return url
 
 

@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, get_args
 
 from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, MetaData, Text, UniqueConstraint
-from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import BigInteger, Double, TypeDecorator
 
@@ -23,7 +22,7 @@ Slot = Literal["training", "short"]
 AttemptOutcome = Literal["running", "succeeded", "failed", "cancelled", "crashed", "interrupted", "lost"]
 
 Id = Annotated[str, mapped_column(Text, primary_key=True)]
-Json = JSON().with_variant(JSONB(), "postgresql")
+Json = JSON()  # not JSONB, which sorts keys: the order of features is the order of the network's inputs
 
 
 class SpecColumn(TypeDecorator[TrainingSpec]):

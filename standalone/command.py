@@ -30,10 +30,10 @@ def show(rows: list[dict[str, Any]], as_json: bool) -> None:
         return
     table = Table(box=None, pad_edge=False)
     for name in rows[0] if rows else ():
-        table.add_column(name)
+        table.add_column(name, overflow="fold")  # an id that was cut off could not be used
     for row in rows:
         table.add_row(*("" if value is None else str(value) for value in row.values()))
-    Console(soft_wrap=True).print(table)
+    Console(width=None if sys.stdout.isatty() else 10_000).print(table)
 
 
 @app.command(epilog="Example: `backpropd serve --port 8000 --data-dir ./backpropd-data`")
@@ -187,10 +187,33 @@ def revoke_key(key_id: Annotated[str, typer.Argument(help="The key's id, from `b
     if not changed(found):
         print("backpropd: there is no such key that is still valid", file=sys.stderr)
         raise typer.Exit(1)
+    print(f"revoked {key_id}")
 
 
 def main() -> None:
-    app()
+    try:
+        app()
+    except Exception as error:
+        reason = _mistake(error)
+        if reason is None:
+            raise
+        print(f"backpropd: {reason}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _mistake(error: Exception) -> str | None:
+    """What an operator can mend, in a sentence; anything else keeps its traceback."""
+    from pydantic import ValidationError
+    from sqlalchemy.exc import DBAPIError
+
+    if isinstance(error, ValidationError) and error.title == "Settings":
+        found = error.errors(include_url=False, include_input=False)[0]
+        return f"BACKPROPD_{str(found['loc'][0]).upper()}: {found['msg'].removeprefix('Value error, ')}"
+    if isinstance(error, DBAPIError):
+        if "no such table" in str(error) or "UndefinedTable" in str(error):
+            return "the database has no tables yet; run `backpropd migrate`"
+        return f"the database does not answer ({type(error.orig).__name__}); look at BACKPROPD_DATABASE_URL"
+    return None
 
 
 if __name__ == "__main__":

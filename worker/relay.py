@@ -47,7 +47,8 @@ class Relay:
         self._job["phase"] = message.phase
         if not self._waiting:
             self._last_flush = time.monotonic()  # what follows a new phase comes at once: they go together
-        self._waiting.append(NewEvent("status", {"status": "running", "phase": message.phase}))
+        status = "cancelling" if self.order == "cancel" else "running"
+        self._waiting.append(NewEvent("status", {"status": status, "phase": message.phase}))
 
     def log(self, message: Logged) -> None:
         if message.type == "epoch" and not self._flushed_epoch:

@@ -2,7 +2,6 @@
 
 import sqlalchemy as sa
 from alembic import op
-from sqlalchemy.dialects.postgresql import JSONB
 
 revision = "0001"
 down_revision = None
@@ -11,7 +10,7 @@ depends_on = None
 
 # Written out here: a migration must not change when the code does.
 Instant = sa.Double
-Json = sa.JSON().with_variant(JSONB(), "postgresql")
+Json = sa.JSON
 
 
 def upgrade() -> None:

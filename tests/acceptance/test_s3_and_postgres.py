@@ -49,6 +49,24 @@ def test_a_job_runs_on_postgres_and_s3_and_its_weights_come_back(production: Ser
     assert {name: tensor.shape for name, tensor in load(weights).items()}["4.weight"] == (3, 64)
 
 
+def test_the_same_spec_and_table_leave_the_same_bytes_on_both_databases(
+    production: Serve, penguins: str, serve: Serve
+) -> None:
+    spec = {"target": "species", "training": {"epochs": 10}}
+    jobs = [
+        (running, running.submit(dataset_id, spec)["id"])
+        for running, dataset_id in ((production, penguins), (serve, serve.upload(PENGUINS)["id"]))
+    ]
+
+    ended = [running.finished(job_id) for running, job_id in jobs]
+
+    assert [job["status"] for job in ended] == ["succeeded", "succeeded"]
+    for name in ("weights.safetensors", "preprocessing.json", "spec.json", "report.json"):
+        assert len({running.artifact(job_id, name) for running, job_id in jobs}) == 1, name
+    headers = {running.artifact(job_id, "metrics.csv").split(b"\n")[0] for running, job_id in jobs}
+    assert len(headers) == 1
+
+
 def test_rows_and_bytes_are_elsewhere_than_in_the_data_folder(production: Serve, penguins: str) -> None:
     production.finished(production.submit(penguins, {"target": "species", "training": {"epochs": 1}})["id"])
 

@@ -107,7 +107,8 @@ def fit(order: TrainingOrder, table: Table, target: Target, rows: Rows) -> Prepr
     """Fits on the given rows: the training rows."""
     inputs: list[NumberInput | CategoryInput] = []
     features: list[str] = []
-    for name, choice in order.spec.features.columns.items():
+    for name in order.spec.features.include or []:
+        choice = order.spec.features.columns[name]
         column = order.column(name)
         if choice.type == "number":
             inputs.append(_fit_number(name, table.number(column)[rows], choice.impute, choice.scale))
