@@ -50,6 +50,8 @@ class Child:
             return
         now = time.monotonic()
         if not self._not_before:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)  # what hangs in its session would outlive it for ever
             self._pause = 0.0 if now - self._started > LONGEST_PAUSE else min(LONGEST_PAUSE, 2 * self._pause or 0.25)
             self._not_before = now + self._pause
             print(f"backpropd: {self.name} ended ({self._process.returncode}), starting it again", file=sys.stderr)

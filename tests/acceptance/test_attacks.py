@@ -74,6 +74,18 @@ def test_a_job_goes_on_when_the_forkserver_dies_while_it_forks(attacked: Serve) 
     assert [one["outcome"] for one in ended["attempts"]] == ["crashed", "succeeded"]
 
 
+def test_a_training_process_that_hangs_does_not_outlive_its_worker(attacked: Serve) -> None:
+    job_id = attacked.submit(attacked.upload(PENGUINS)["id"], {"target": "species", "training": {"epochs": 900}})["id"]
+    _at_epoch(attacked, job_id, 20)
+    hung, forkserver = attacked.child("training"), _forkserver(attacked)
+
+    hung.suspend()
+    attacked.child("worker").kill()
+
+    assert psutil.wait_procs([hung, forkserver], timeout=10)[1] == []
+    assert attacked.finished(job_id)["status"] == "succeeded"
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of its own for the private files of runs."""
