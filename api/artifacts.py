@@ -1,6 +1,5 @@
 """What a job leaves behind, by name."""
 
-import asyncio
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -8,6 +7,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from sqlalchemy import select
+from starlette.concurrency import run_in_threadpool
 
 from api.downloads import ANSWERS, Blob, send
 from api.jobs import JobId, job_or_404
@@ -65,6 +65,7 @@ DOWNLOAD = {
     **responses(
         errors.Unauthenticated,
         errors.NotFound,
+        errors.ArtifactNotFound,
         errors.ArtifactNotReady,
         errors.RangeNotSatisfiable,
         errors.InvalidQuery,
@@ -77,7 +78,7 @@ DOWNLOAD = {
 @router.get("/artifacts/{name}", response_class=StreamingResponse, responses=DOWNLOAD)
 async def download_artifact(job_id: JobId, name: Name, caller: CurrentCaller, request: Request) -> Response:
     """One file, with Range, ETag and Repr-Digest."""
-    return await send(request, await asyncio.to_thread(_look, caller, job_id, name))
+    return await send(request, await run_in_threadpool(_look, caller, job_id, name))
 
 
 def _look(caller: Caller, job_id: str, name: str) -> Blob:
@@ -87,7 +88,7 @@ def _look(caller: Caller, job_id: str, name: str) -> Blob:
     if row is None:
         if name in NAMES and job.status not in TERMINAL:
             raise errors.ArtifactNotReady(job_status=job.status)
-        raise errors.NotFound()
+        raise errors.ArtifactNotFound(job_status=job.status)
     return Blob(blob_key(job.project_id, row.sha256), row.sha256, row.bytes, row.media_type, row.name)
 
 

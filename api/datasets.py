@@ -1,6 +1,5 @@
 """Datasets: uploaded tables, immutable, read by a worker."""
 
-import asyncio
 import json
 from datetime import datetime
 from typing import Annotated, Any
@@ -10,6 +9,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 
 from api import uploads
 from api.downloads import ANSWERS, Blob, send
@@ -168,14 +168,14 @@ async def create_dataset(
             session.commit()
             return dataset
 
-    await asyncio.to_thread(add)
+    await run_in_threadpool(add)
     UPLOADED_BYTES.inc(stored.bytes)
     queue.ring()
     seconds = PARSE_WAIT if wait is None else wait
     found = await waker.until(
         dataset_id,
         seconds,
-        lambda: asyncio.to_thread(_look, caller, dataset_id),
+        lambda: run_in_threadpool(_look, caller, dataset_id),
         lambda row: row.status != "processing",
     )
     if found.status == "invalid":
@@ -252,7 +252,7 @@ def preview_dataset(
 )
 async def download_dataset(dataset_id: DatasetId, caller: CurrentCaller, request: Request) -> Response:
     """The table as canonical Parquet."""
-    found = _ready(await asyncio.to_thread(_look, caller, dataset_id))
+    found = _ready(await run_in_threadpool(_look, caller, dataset_id))
     file = found.files["table.parquet"]
     blob = Blob(
         blob_key(found.project_id, file["sha256"]), file["sha256"], file["bytes"], PARQUET, f"{found.id}.parquet"

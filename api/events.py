@@ -17,6 +17,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, Field
 from sqlalchemy import select
+from starlette.concurrency import run_in_threadpool
 
 from api.jobs import JobId, job_or_404
 from api.keys import RECHECK_SECONDS, Caller, CurrentCaller, still_valid
@@ -69,7 +70,7 @@ class Tail:
         try:
             while not waker.closing.is_set():
                 last = self.frames[-1].seq if self.frames else self.start
-                new = await asyncio.to_thread(read_frames, self.run_id, last)
+                new = await run_in_threadpool(read_frames, self.run_id, last)
                 for frame in new:
                     self.frames.append(frame)
                 if new:
@@ -126,7 +127,7 @@ async def follow(job_id: str, run_id: str, after: int, key_id: str) -> AsyncIter
             changed = tail.changed
             new = tail.since(after)
             if new is None:
-                new = await asyncio.to_thread(read_frames, run_id, after)
+                new = await run_in_threadpool(read_frames, run_id, after)
             if new:
                 yield new
                 after, said_at = new[-1].seq, time.monotonic()
@@ -204,7 +205,7 @@ async def read_events(
     Streams replay from the first event (or after `Last-Event-ID`), go on live, and close after `end`.
     """
     form = _form(",".join(request.headers.getlist("accept")))
-    run_id, newest, finished = await asyncio.to_thread(_locate, caller, job_id)
+    run_id, newest, finished = await run_in_threadpool(_locate, caller, job_id)
     if last_event_id is not None:
         after = _number(last_event_id, newest)
     elif after is not None and after > newest:
@@ -264,9 +265,9 @@ async def _page(job_id: str, run_id: str, after: int, limit: int, wait: float) -
         with database.reading() as session:
             return [events.as_json(event) for event in events.after(session, run_id, after, limit)]
 
-    found = await waker.until(job_id, wait, lambda: asyncio.to_thread(look), bool)
+    found = await waker.until(job_id, wait, lambda: run_in_threadpool(look), bool)
     newest = found[-1]["seq"] if found else after
-    ended = found[-1]["type"] == "end" if found else await asyncio.to_thread(_is_end, run_id, after)
+    ended = found[-1]["type"] == "end" if found else await run_in_threadpool(_is_end, run_id, after)
     return JSONResponse({"items": found, "next_page": None if ended else newest})
 
 

@@ -1,6 +1,5 @@
 """Jobs: one training of one spec on one dataset."""
 
-import asyncio
 import hashlib
 from collections.abc import Callable
 from datetime import datetime
@@ -12,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 
 from api import strict_json, uploads
 from api.datasets import DATASET_ID
@@ -29,6 +29,7 @@ from core.tables import Attempt, AttemptOutcome, Dataset, IdempotentRequest, Job
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
+LOCK_NOT_AVAILABLE = "55P03"  # Postgres
 IDEMPOTENCY_WAIT = 5  # seconds for the first request with the same key
 PRIORITIES = {"low": -1, "normal": 0, "high": 1}
 Priority = Literal["low", "normal", "high"]
@@ -231,14 +232,14 @@ async def _create_from_json(request: Request, caller: Caller, key: str | None) -
         asked = _validated(JobCreate, body)
         return _submit(caller, asked, body["spec"], _fingerprint(body), key, request.state.request_id)
 
-    return await asyncio.to_thread(submit)
+    return await run_in_threadpool(submit)
 
 
 async def _create_from_form(request: Request, caller: Caller, key: str | None) -> tuple[str, bool]:
     async with uploads.form(request) as fields:
         file = uploads.file_in(fields)
         texts = {name: value for name, value in fields.items() if isinstance(value, str)}
-        body, asked = await asyncio.to_thread(_options_of, texts)
+        body, asked = await run_in_threadpool(_options_of, texts)
         kind = uploads.format_of_file(file)
         dataset_id, stored = await uploads.store(uploads.file_pieces(file))
     fingerprint = _fingerprint({**body, "file": stored.sha256})
@@ -258,7 +259,7 @@ async def _create_from_form(request: Request, caller: Caller, key: str | None) -
             storage.storage().delete(storage.upload_key(dataset_id))  # the first request's dataset has its own
         return job_id, replayed
 
-    found = await asyncio.to_thread(submit)
+    found = await run_in_threadpool(submit)
     UPLOADED_BYTES.inc(stored.bytes)
     return found
 
@@ -336,7 +337,10 @@ def _claimed_key(session: Session, caller: Caller, key: str, fingerprint: str, j
     try:
         if insert_or_nothing(session, IdempotentRequest, project_id=caller.project_id, key=key, **mine):
             return None
-    except OperationalError as error:  # the first request with this key is still in its transaction
+    except OperationalError as error:
+        if getattr(error.orig, "sqlstate", None) != LOCK_NOT_AVAILABLE:
+            raise
+        # the first request with this key is still in its transaction
         raise errors.IdempotencyInProgress(headers={"Retry-After": "1"}) from error
     earlier = session.get_one(IdempotentRequest, (caller.project_id, key))
     if earlier.fingerprint != fingerprint:
@@ -349,7 +353,7 @@ def _claimed_key(session: Session, caller: Caller, key: str, fingerprint: str, j
 
 async def _wait_for(caller: Caller, job_id: str, wait: float | None) -> JobRead:
     return await waker.until(
-        job_id, wait or 0.0, lambda: asyncio.to_thread(_read, caller, job_id), lambda job: job.finished
+        job_id, wait or 0.0, lambda: run_in_threadpool(_read, caller, job_id), lambda job: job.finished
     )
 
 
@@ -436,4 +440,4 @@ async def cancel_job(job_id: JobId, request: Request, caller: CurrentCaller) -> 
         queue.ring()
         return _read(caller, job_id)
 
-    return await asyncio.to_thread(cancel)
+    return await run_in_threadpool(cancel)

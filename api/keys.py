@@ -1,6 +1,5 @@
 """API keys: drawn at random, shown once, stored as SHA-256; and the project that each of them stands for."""
 
-import asyncio
 import hashlib
 import secrets
 import string
@@ -12,6 +11,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from sqlalchemy import select
 from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 
 from core import database, errors
 from core.database import insert_or_nothing, now
@@ -110,7 +110,7 @@ async def still_valid(key_id: str) -> bool:
     looked_at, valid = _seen.get(key_id, (0.0, True))
     if valid and time.monotonic() - looked_at > RECHECK_SECONDS:
         _seen[key_id] = time.monotonic(), True  # so that only one looks
-        valid = await asyncio.to_thread(_is_valid, key_id)
+        valid = await run_in_threadpool(_is_valid, key_id)
         _seen[key_id] = time.monotonic(), valid
     return valid
 

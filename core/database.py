@@ -17,12 +17,17 @@ from typing import Any
 from sqlalchemy import Connection, CursorResult, Engine, Result, create_engine, event, literal, make_url, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.expression import FunctionElement
 from sqlalchemy.types import Double, Float, TypeDecorator, TypeEngine
 
 from core.settings import settings
+
+# What a database raises that is not there, or not free: the same call may succeed later.
+AWAY = (DBAPIError, PoolTimeout)
 
 CLAIM_LOCK = 0x6261636B  # any constant will do, as long as nothing else in this database uses it
 

@@ -98,6 +98,12 @@ class NotFound(Problem):
     status = 404
 
 
+class ArtifactNotFound(Problem):
+    """The job has ended without an artifact of this name; `GET /v1/jobs/{id}/artifacts` lists what it has left."""
+
+    status = 404
+
+
 class MethodNotAllowed(Problem):
     """This address does not answer to that method."""
 

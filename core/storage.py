@@ -11,6 +11,7 @@ import os
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -22,6 +23,7 @@ from core import errors
 from core.settings import settings
 
 CHUNK = 1024 * 1024
+UPLOADS = "uploads"
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ def blob_key(project_id: str, sha256: str) -> str:
 
 
 def upload_key(dataset_id: str) -> str:
-    return f"uploads/{dataset_id}"
+    return f"{UPLOADS}/{dataset_id}"
 
 
 def measure(path: Path) -> StoredFile:
@@ -145,6 +147,13 @@ class Storage:
                 piece = await self._store.get_range_async(key, start=start, end=min(start + CHUNK, end))
             yield bytes(piece)
             start += len(piece)
+
+    def uploads_older_than(self, seconds: float) -> list[str]:
+        """The datasets whose uploads were stored before that."""
+        before = datetime.now(UTC) - timedelta(seconds=seconds)
+        with _our_errors():
+            found = [entry for page in self._store.list(prefix=UPLOADS) for entry in page]
+        return [entry["path"].rpartition("/")[2] for entry in found if entry["last_modified"] < before]
 
     def check(self) -> None:
         """Raises `Unavailable` when nothing can be written here."""

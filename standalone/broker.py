@@ -29,6 +29,8 @@ def socket_path(data_dir: Path) -> Path:
     name = hashlib.sha256(str(data_dir).encode()).hexdigest()[:16]
     folder = Path(tempfile.gettempdir()) / f"backpropd-{os.getuid()}-{name}"
     folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise PermissionError(f"{folder} belongs to somebody else")
     return folder / "valkey.sock"
 
 

@@ -7,7 +7,6 @@ import time
 
 from celery import signals
 from sqlalchemy import delete, update
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from core import database, lifecycle, logs
@@ -35,7 +34,7 @@ def start(**_: object) -> None:
     remove_left_folders()
     try:
         _enrol()
-    except DBAPIError as error:  # Celery would only log it, and go on without the thread below
+    except database.AWAY as error:  # Celery would only log it, and go on without the thread below
         logger().warning("worker_beat_failed", error=type(error).__name__)
     threading.Thread(target=_attend, name="attend", daemon=True).start()
     logger().info("worker_started", worker_id=slots.worker_id, training_slots=slots.training_slots)
@@ -67,7 +66,7 @@ def stop(**_: object) -> None:
         with database.writing() as session:
             session.execute(delete(Worker).where(Worker.id == slots.worker_id))
             session.commit()
-    except DBAPIError as error:
+    except database.AWAY as error:
         logger().warning("worker_row_left", error=type(error).__name__)
     logger().info("worker_stopped", worker_id=slots.worker_id)
 
@@ -79,7 +78,7 @@ def _attend() -> None:
             with database.writing() as session:
                 _write_row(session)
                 session.commit()
-        except DBAPIError as error:
+        except database.AWAY as error:
             logger().warning("worker_beat_failed", error=type(error).__name__)
         _look()
         _gone.wait(settings.beat_seconds)
@@ -90,7 +89,7 @@ def _look() -> None:
     try:
         with database.reading() as session:
             waiting = lifecycle.claimable(session)
-    except DBAPIError:
+    except database.AWAY:
         return
     _extra.difference_update([thread for thread in _extra if not thread.is_alive()])
     for _ in range(min(waiting, slots.free())):

@@ -6,7 +6,7 @@ from sqlalchemy import delete, select, update
 
 from core import database, storage
 from core.database import changed, db_now, insert_or_nothing
-from core.storage import StoredFile, blob_key
+from core.storage import StoredFile, blob_key, upload_key
 from core.tables import Artifact, Blob, Checkpoint, Dataset, Job, Run
 
 COLLECT_AFTER = 3600.0  # seconds since it was touched
@@ -33,25 +33,15 @@ def keep(project_id: str, folder: Path) -> dict[str, StoredFile]:
 def collect() -> int:
     """Deletes blobs that no row refers to and nobody touched for an hour. Returns how many."""
     with database.reading() as session:
-        old = session.execute(
-            select(Blob.project_id, Blob.sha256).where(Blob.touched_at < db_now() - COLLECT_AFTER).limit(1000)
-        ).all()
-        used: set[tuple[str, str]] = set()
-        if old:
-            used |= {
-                (project, sha256)
-                for project, sha256 in session.execute(
-                    select(Job.project_id, Artifact.sha256).join(Job, Job.id == Artifact.job_id)
-                )
-            }
-            for project, files in session.execute(select(Dataset.project_id, Dataset.files)):
-                used |= {(project, str(file["sha256"])) for file in files.values()}
-            for project, files in session.execute(
-                select(Run.project_id, Checkpoint.files).join(Run, Run.id == Checkpoint.run_id)
-            ):
-                used |= {(project, str(file["sha256"])) for file in files.values()}
+        old = select(Blob.project_id, Blob.sha256).where(Blob.touched_at < db_now() - COLLECT_AFTER)
+        artifacts = select(Job.project_id, Artifact.sha256).join(Job, Job.id == Artifact.job_id)
+        unused = {(project, sha256) for project, sha256 in session.execute(old.except_(artifacts))}
+        datasets = select(Dataset.project_id, Dataset.files)
+        checkpoints = select(Run.project_id, Checkpoint.files).join(Run, Run.id == Checkpoint.run_id)
+        for project, files in (*session.execute(datasets), *session.execute(checkpoints)):
+            unused -= {(project, str(file["sha256"])) for file in files.values()}
     collected = 0
-    for project_id, sha256 in ((project, sha256) for project, sha256 in old if (project, sha256) not in used):
+    for project_id, sha256 in unused:
         with database.writing() as session:
             gone = session.execute(
                 delete(Blob).where(
@@ -66,3 +56,14 @@ def collect() -> int:
                 collected += 1
             session.commit()
     return collected
+
+
+def collect_uploads() -> int:
+    """Deletes uploads whose row was never committed. Returns how many."""
+    old = storage.storage().uploads_older_than(COLLECT_AFTER)
+    with database.reading() as session:
+        known = set(session.scalars(select(Dataset.id).where(Dataset.id.in_(old))))
+    lost = [dataset_id for dataset_id in old if dataset_id not in known]
+    for dataset_id in lost:
+        storage.storage().delete(upload_key(dataset_id))
+    return len(lost)

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Literal
 
+import structlog
 from sqlalchemy import select
 
 from core import database, errors, storage
@@ -52,6 +53,7 @@ def lay_out(claim: Claim, folder: Path) -> tuple[str, Relay]:
     if found is None:
         raise errors.DataInvalid("The dataset was deleted before the job could read it.")
     assert job.resolved_spec is not None, "only a resolved job is queued"
+    structlog.contextvars.bind_contextvars(request_id=job.request_id)
     arrays = {
         name: str(store.fetch(blob_key(claim.project_id, found.files[name]["sha256"]), folder))
         for name in ARRAYS

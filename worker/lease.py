@@ -3,8 +3,6 @@
 import threading
 from types import TracebackType
 
-from sqlalchemy.exc import DBAPIError
-
 from core import database, lifecycle
 from core.lifecycle import Claim, Fenced
 from core.logs import logger
@@ -37,5 +35,5 @@ class Lease:
                 if not self._over.is_set():
                     self.lost.set()
                 return
-            except DBAPIError as error:
+            except database.AWAY as error:
                 logger().warning("beat_failed", error=type(error).__name__, **self._claim.log_context())

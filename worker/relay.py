@@ -8,7 +8,6 @@ import time
 from typing import Any
 
 from sqlalchemy import select
-from sqlalchemy.exc import DBAPIError
 
 from core import database, lifecycle, queue
 from core.events import NewEvent
@@ -88,7 +87,7 @@ class Relay:
                 self._last_orders = moment
                 with database.reading() as session:
                     self.order, _ = lifecycle.orders(session, self._claim)
-        except DBAPIError as error:
+        except database.AWAY as error:
             self._last_flush = moment + 1.0  # a pause before the next try
             logger().warning("events_held_back", error=type(error).__name__, waiting=len(self._waiting))
 

@@ -4,8 +4,6 @@ import os
 import threading
 from pathlib import Path
 
-from sqlalchemy.exc import DBAPIError
-
 from core import database, lifecycle, queue
 from core.ids import new_id
 from core.lifecycle import Capacity, Claim
@@ -33,10 +31,6 @@ class Slots:
         self._held: dict[str, Claim] = {}
         self._lock = threading.Lock()
 
-    @property
-    def busy(self) -> int:
-        return len(self._held)
-
     def free(self) -> int:
         return 0 if self.draining.is_set() else self.training_slots + 1 - len(self._held)
 
@@ -57,7 +51,7 @@ class Slots:
             try:
                 with database.writing() as session:
                     claim = lifecycle.claim_next(session, self.worker_id, capacity)
-            except DBAPIError as error:
+            except database.AWAY as error:
                 logger().warning("claim_failed", error=type(error).__name__)
                 return None
             if claim is not None:
@@ -67,9 +61,13 @@ class Slots:
     def give_back(self, claim: Claim) -> None:
         with self._lock:
             del self._held[claim.run_id]
-        with database.reading() as session:
-            if lifecycle.claimable(session):
-                queue.ring()
+        try:
+            with database.reading() as session:
+                waiting = lifecycle.claimable(session)
+        except database.AWAY:
+            return
+        if waiting:
+            queue.ring()  # what came back may fit another worker
 
 
 slots = Slots()

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import structlog
-from sqlalchemy.exc import DBAPIError
 
 from core import database, errors, lifecycle, queue
 from core.lifecycle import Claim, Fenced
@@ -71,16 +70,22 @@ def _work_on(claim: Claim, lease: Lease, folder: Path) -> None:
 
 def _until_it_works(act: Callable[[], Done], lease: Lease) -> Done:
     """A database or a storage that is away, or a full disk, is no fault of the job: tried again for as long as we hold
-    the run."""
+    the run, and where the worker stops, for as long as it has.
+    """
+    asked_to_stop: float | None = None
     while True:
         try:
             return act()
-        except (DBAPIError, errors.Unavailable, errors.StorageFull, OSError) as error:
+        except (*database.AWAY, errors.Unavailable, errors.StorageFull, OSError) as error:
             if isinstance(error, OSError) and error.errno not in NO_ROOM:
                 raise
             logger().warning("run_waits", error=type(error).__name__)
             if lease.lost.wait(1.0):
                 raise Fenced from error
+            if slots.draining.is_set():
+                asked_to_stop = asked_to_stop or time.monotonic()
+                if time.monotonic() - asked_to_stop > settings.drain_seconds:
+                    raise Fenced from error  # the lease runs out, and another worker takes over
 
 
 @dataclass
@@ -165,7 +170,7 @@ def _cancel_order(claim: Claim) -> Literal["cancel", "cancel_keep_last"] | None:
     try:
         with database.reading() as session:
             return cancel_order(session.get_one(Job, claim.subject_id).keep)
-    except DBAPIError:
+    except database.AWAY:
         return None  # asked again at the next look
 
 
@@ -174,7 +179,7 @@ def _is_overdue(claim: Claim) -> bool:
         with database.reading() as session:
             _, deadline = lifecycle.orders(session, claim)
             return deadline is not None and database.now(session) >= deadline
-    except DBAPIError:
+    except database.AWAY:
         return False
 
 
@@ -190,7 +195,7 @@ def _store_checkpoint(claim: Claim, relay: Relay, written: CheckpointWritten, fo
         with database.writing() as session:
             lifecycle.save_checkpoint(session, claim, written.epoch, files)
         queue.wake(claim.subject_id)
-    except (errors.Problem, DBAPIError) as error:
+    except (errors.Problem, *database.AWAY) as error:
         logger().error("checkpoint_not_stored", error=type(error).__name__)
     finally:
         shutil.rmtree(made_in, ignore_errors=True)

@@ -9,7 +9,6 @@ import threading
 import time
 
 from sqlalchemy import delete, func, or_, select, update
-from sqlalchemy.exc import DBAPIError
 
 from core import database, errors, lifecycle, logs, queue
 from core.database import changed, db_now, insert_or_nothing
@@ -42,7 +41,7 @@ class Sweeper:
             try:
                 if self._leads():
                     self.sweep()
-            except (DBAPIError, errors.Problem) as error:
+            except (*database.AWAY, errors.Problem) as error:
                 logger().warning("sweep_failed", error=type(error).__name__)
             self._over.wait(settings.sweep_seconds)
         logger().info("sweeper_stopped")
@@ -59,6 +58,7 @@ class Sweeper:
             self._next_collect = time.monotonic() + COLLECT_EVERY
             self._forget()
             blobs.collect()
+            blobs.collect_uploads()
 
     def _leads(self) -> bool:
         with database.writing() as session:

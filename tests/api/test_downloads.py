@@ -140,7 +140,7 @@ def test_head_is_get_without_the_bytes(serve: Serve, path: str, trained: str) ->
 
 
 def test_an_artifact_that_no_job_makes_is_not_found(serve: Serve, trained: str) -> None:
-    problem(serve.http.get(f"/v1/jobs/{trained}/artifacts/nothing.bin"), 404, "not_found")
+    problem(serve.http.get(f"/v1/jobs/{trained}/artifacts/nothing.bin"), 404, "artifact_not_found")
 
 
 def test_a_format_that_is_not_there_yet_is_422(serve: Serve, path: str) -> None:

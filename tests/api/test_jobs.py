@@ -223,7 +223,7 @@ def test_a_job_cancelled_with_keep_none_leaves_nothing(serve: Serve, start_long:
     serve.finished(job["id"])
 
     assert serve.http.get(f"/v1/jobs/{job['id']}/artifacts").json()["items"] == []
-    problem(serve.http.get(f"/v1/jobs/{job['id']}/weights"), 404, "not_found")
+    problem(serve.http.get(f"/v1/jobs/{job['id']}/weights"), 404, "artifact_not_found")
 
 
 def test_a_job_cancelled_by_force_ends_at_once(serve: Serve, start_long: Start) -> None:

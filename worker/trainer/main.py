@@ -4,6 +4,7 @@ import math
 import shutil
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +143,12 @@ def _save_checkpoint(order: TrainingOrder, channel: Channel, now: TrainingState)
 
 def fingerprint(threads: int) -> dict[str, Any]:
     """What the bits of a training depend on besides spec, data and seed."""
-    return {"torch": torch.__version__, "threads": threads, "cpu": torch.backends.cpu.get_cpu_capability()}
+    return {
+        "code": version("backpropd"),
+        "torch": torch.__version__,
+        "threads": threads,
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+    }
 
 
 def _best(order: TrainingOrder, now: TrainingState) -> dict[str, Any] | None:
