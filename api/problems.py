@@ -161,6 +161,16 @@ def _parameter(error: Mapping[str, Any]) -> errors.FieldError:
 # --- what pydantic found in a body --------------------------------------------------------------------------------
 
 
+def validated(model: type[Any], body: Any) -> Any:
+    """The body as this model. Raises `InvalidSpec`."""
+    if not isinstance(body, dict):
+        raise errors.InvalidSpec("The body must be a JSON object.")
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        raise from_validation(error, model) from None
+
+
 def from_validation(error: ValidationError, root: type[BaseModel]) -> errors.InvalidSpec:
     """Each thing that is wrong, with its JSON Pointer and, for an unknown field, what was probably meant."""
     if error.error_count() > MAX_COUNTED:
