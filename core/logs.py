@@ -29,7 +29,7 @@ def configure() -> None:
     structlog.configure(
         processors=[*shared, *render],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),  # a line is one write: processes share the file
         cache_logger_on_first_use=True,
     )
     # Libraries log through the standard library: the same lines, one form.
