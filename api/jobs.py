@@ -17,7 +17,8 @@ from api.problems import responses, validated
 from api.waiting import wait_seconds, waker
 from core import database, errors, lifecycle, queue
 from core.profile import Warning
-from core.spec import Flag, TrainingSpec
+from core.spec import TrainingSpec
+from core.spec.values import Flag
 from core.tables import Attempt, AttemptOutcome, Job, JobStatus, Run
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])

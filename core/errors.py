@@ -297,6 +297,26 @@ class TargetNotNumeric(DataInvalid):
     """A regression needs a target of numbers."""
 
 
+class TargetNotPositive(DataInvalid):
+    """This loss needs positive targets: from 0 for `poisson`, above 0 for `gamma`."""
+
+
+class TargetNotLabels(DataInvalid):
+    """Labels are columns of booleans, or of 0 and 1."""
+
+
+class TargetNotShares(DataInvalid):
+    """Several columns that are one class each row hold 0 and 1, or shares that sum to 1."""
+
+
+class SampleWeightInvalid(DataInvalid):
+    """A sample weight is a column of numbers from 0, none of them missing, and not all of them 0."""
+
+
+class ClassNotFound(DataInvalid):
+    """The target has no class of this name."""
+
+
 class TargetHasInfinity(DataInvalid):
     """The target holds an infinite value; remove or correct that row."""
 
@@ -331,6 +351,14 @@ class IncompatibleLoss(DataInvalid):
 
 class IncompatibleOutput(DataInvalid):
     """The last layer does not fit the target."""
+
+
+class IncompatibleMetric(DataInvalid):
+    """This metric is not one of this task."""
+
+
+class DeviceNotThere(DataInvalid):
+    """The worker has no device of this kind; use `resources.device: auto`."""
 
 
 class ResourcesExceeded(DataInvalid):

@@ -53,13 +53,13 @@ class Relay:
         if message.type == "epoch" and not self._flushed_epoch:
             self._flushed_epoch, self._last_flush = True, 0.0  # the first loss is what everybody waits for
         self._waiting.append(NewEvent(message.type, message.data))
-        if message.type == "warning":
+        if message.type in ("warning", "diagnosis"):
             return
         epoch = message.data["epoch"]
         done = epoch if message.type == "epoch" else epoch - 1
-        fraction = done / self._epochs
+        fraction = min(1.0, done / self._epochs)  # a refit comes after the last epoch that was asked for
         seconds = message.data.get("seconds")
-        eta = round(seconds / done * (self._epochs - done), 3) if seconds is not None and done else None
+        eta = round(seconds / done * max(0, self._epochs - done), 3) if seconds is not None and done else None
         self._job["progress"] = {
             "epoch": done,
             "epochs": self._epochs,
@@ -124,10 +124,10 @@ class Relay:
 
 def _not_yet_logged(event: NewEvent, logged: dict[int, dict[str, Any]]) -> list[NewEvent]:
     """What of an event is news; `logged` learns it."""
-    if event.type not in ("epoch", "step"):
+    if event.type not in ("epoch", "step", "diagnosis"):
         return [event]
     epoch, identity = event.data["epoch"], _identity(event.data)
-    if event.type == "step":
+    if event.type != "epoch":  # they come before their epoch
         return [] if epoch in logged else [event]
     known = logged.get(epoch)
     if known == identity:

@@ -43,7 +43,7 @@ def settle(claim: Claim, outcome: Outcome, relay: Relay, folder: Path) -> None:
     relay.write_out()
     match outcome:
         case Trained():
-            _succeed(claim, outcome, folder)
+            _store_artifacts(claim, outcome, folder)
         case Ingested():
             _store_dataset(claim, outcome, folder)
         case NothingToKeep() | CutOff():
@@ -60,7 +60,7 @@ def settle(claim: Claim, outcome: Outcome, relay: Relay, folder: Path) -> None:
             queue.ring()
 
 
-def _succeed(claim: Claim, trained: Trained, folder: Path) -> None:
+def _store_artifacts(claim: Claim, trained: Trained, folder: Path) -> None:
     made_in = folder / ARTIFACTS
     _write_metrics(claim, made_in / "metrics.csv")
     made = [
@@ -68,7 +68,10 @@ def _succeed(claim: Claim, trained: Trained, folder: Path) -> None:
         for name, stored in blobs.keep(claim.project_id, made_in).items()
     ]
     with database.writing() as session:
-        lifecycle.succeed(session, claim, trained.stop_reason, made, best=trained.best)
+        if trained.failed is None:
+            lifecycle.succeed(session, claim, trained.stop_reason, made, best=trained.best)
+        else:
+            lifecycle.fail(session, claim, _problem(Failed(**trained.failed)), made, best=trained.best)
 
 
 def _write_metrics(claim: Claim, path: Path) -> None:

@@ -1,6 +1,6 @@
 """How a claim ends. Each of these is fenced, and commits."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from sqlalchemy import insert, select
@@ -30,26 +30,32 @@ def succeed(
     locked = lock(session, claim)
     keep = session.scalar(select(Job.keep).where(Job.id == claim.subject_id))
     cancelled = locked.stop_order == "cancel"
-    kept = [] if cancelled and keep == "none" else list(made)
-    moment = now(session)
-    if kept:
-        session.execute(
-            insert(Artifact),
-            [{"id": new_id("art"), "job_id": claim.subject_id, "created_at": moment, **one.__dict__} for one in kept],
-        )
+    artifacts = _keep(session, claim, [] if cancelled and keep == "none" else list(made))
     status: Literal["succeeded", "cancelled"] = "cancelled" if cancelled else "succeeded"
     reason = "user_cancel" if cancelled else stop_reason
-    artifacts = [NewEvent("artifact", {"name": one.name, "sha256": one.sha256, "bytes": one.bytes}) for one in kept]
     end(session, locked, status, reason, None, outcome=status, cause=None, new=artifacts, job=job)
     session.commit()
     return status
 
 
-def fail(session: Session, claim: Claim, problem: errors.Problem) -> None:
-    """Ends a training for a reason that trying again would not change. Commits."""
+def fail(session: Session, claim: Claim, problem: errors.Problem, made: Iterable[MadeFile] = (), **job: Any) -> None:
+    """Ends a training for a reason that trying again would not change, with what it has reached. Commits."""
     locked = lock(session, claim)
-    end_badly(session, locked, problem, outcome="failed", cause=problem.code)
+    end_badly(
+        session, locked, problem, outcome="failed", cause=problem.code, new=_keep(session, claim, list(made)), job=job
+    )
     session.commit()
+
+
+def _keep(session: Session, claim: Claim, made: Sequence[MadeFile]) -> list[NewEvent]:
+    """Writes the rows of artifacts, and returns their events."""
+    if made:
+        moment = now(session)
+        session.execute(
+            insert(Artifact),
+            [{"id": new_id("art"), "job_id": claim.subject_id, "created_at": moment, **one.__dict__} for one in made],
+        )
+    return [NewEvent("artifact", {"name": one.name, "sha256": one.sha256, "bytes": one.bytes}) for one in made]
 
 
 def crash(session: Session, claim: Claim, cause: str) -> None:
@@ -80,11 +86,13 @@ def end_badly(
     *,
     outcome: AttemptOutcome,
     cause: str,
+    new: Sequence[NewEvent] = (),
+    job: Mapping[str, Any] | None = None,
 ) -> None:
     if run.kind == "ingest":
         reject_dataset(session, run, problem, outcome, cause)
     else:
-        end(session, run, "failed", None, problem.as_error(), outcome=outcome, cause=cause)
+        end(session, run, "failed", None, problem.as_error(), outcome=outcome, cause=cause, new=new, job=job)
 
 
 def interrupt(session: Session, run: Run, outcome: AttemptOutcome, cause: str) -> None:

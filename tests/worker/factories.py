@@ -12,9 +12,9 @@ from torch import Tensor
 
 from core.profile import Column
 from core.resolve import resolve
-from core.spec import Output, Training, TrainingSpec
+from core.spec import TrainingSpec
 from worker.ingest.main import IngestOrder, ingest
-from worker.trainer.fit import Examples
+from worker.trainer.examples import Examples
 from worker.trainer.messages import DATASET, FromChild, Ingested, Logged, StopOrder
 from worker.trainer.network import build
 from worker.trainer.optimizers import updater
@@ -140,17 +140,29 @@ def examples(rows: int, inputs: int = 4, classes: int = 3, seed: int = 0) -> Exa
 NOTHING = Examples(torch.empty(0, 4), torch.empty(0, dtype=torch.int64))
 
 
-def training(**said: Any) -> Training:
-    """A resolved `training` section: cross-entropy, and train_loss where nothing else is said."""
-    stop = {"monitor": "train_loss", **said.pop("stop", {})}
-    return Training.model_validate({"loss": "cross_entropy", "epochs": 3, **said, "stop": stop})
+def spec_for(
+    layers: Iterable[Mapping[str, Any]] = (),
+    *,
+    units: int = 3,
+    activation: str = "softmax",
+    task: str = "classification",
+    **training: Any,
+) -> TrainingSpec:
+    """A resolved spec: cross-entropy, train_loss and no metrics where nothing else is said."""
+    stop = {"monitor": "train_loss", **training.pop("stop", {})}
+    chosen = {"loss": "cross_entropy", "epochs": 3, "metrics": [], **training, "stop": stop}
+    network = {"layers": list(layers), "output": {"units": units, "activation": activation}}
+    return TrainingSpec.model_validate({"target": "kind", "task": task, "network": network, "training": chosen})
 
 
-def state_for(chosen: Training, layers: Iterable[Mapping[str, Any]] = (), inputs: int = 4, units: int = 3) -> Any:
+def state_for(spec: TrainingSpec, inputs: int = 4, embeddings: Sequence[tuple[int, int]] = ()) -> TrainingState:
     """A state of training before its first step."""
-    spec = TrainingSpec.model_validate({"target": "kind", "network": {"layers": list(layers)}})
-    network = build(spec.network.layers or [], Output(units=units, activation="softmax"), inputs, chosen.seed)
-    return TrainingState(network, updater(chosen.optimizer, list(network.parameters())))
+    assert spec.network.output is not None
+    training = spec.training
+    network = build(spec.network.layers or [], spec.network.output, inputs, training.seed, embeddings)
+    parameters: list[Tensor] = list(network.parameters())
+    average = [parameter.detach().clone() for parameter in parameters] if training.ema_decay else None
+    return TrainingState(network, updater(training.optimizer, parameters), average)
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:

@@ -6,159 +6,207 @@ state, save it, or stop; the loop itself knows neither pipes nor files.
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from core.errors import Diverged
-from core.spec import Stop, Training
-from worker.trainer.losses import criterion_of, metrics, predict
-from worker.trainer.network import as_function
+from core.spec import TrainingSpec
+from core.spec.network import Output
+from core.spec.optimizers import Lbfgs
+from core.spec.schedules import PlateauRate
+from core.spec.training import Training
+from worker.trainer.device import restore_noise, seed_noise
+from worker.trainer.examples import Examples
+from worker.trainer.guard import offence
+from worker.trainer.losses import criterion_of
+from worker.trainer.metrics import measure
+from worker.trainer.network import Network, as_function
+from worker.trainer.precision import autocast
+from worker.trainer.predictions import logits_of
+from worker.trainer.regularization import limit_norms, norm_limits, penalty_of
+from worker.trainer.schedules import Length, factor
 from worker.trainer.state import TrainingState
+from worker.trainer.stopping import is_over_time, keep_the_best, reason_to_stop
+from worker.trainer.vitals import Probe, Vitals
 
 STEP_SECONDS = 1.0  # between two signs of life in a long epoch
 
-
-@dataclass(frozen=True)
-class Examples:
-    """Rows ready for the network."""
-
-    features: Tensor  # (rows, inputs) float32
-    target: Tensor  # (rows,) int64 classes or float32
-
-    def __len__(self) -> int:
-        return len(self.target)
+Gradients = list[Tensor]
+Backpropagate = Callable[[Tensor], tuple[Tensor, Tensor, Gradients]]
 
 
 @dataclass(frozen=True)
 class EpochDone:
     """A pass over the training rows; the facts of its `epoch` event."""
 
-    facts: dict[str, float | int]
+    facts: dict[str, Any]
+    vitals: Vitals | None  # of its last step; None where the training ended before that
 
 
 @dataclass(frozen=True)
 class StepDone:
     """A sign of life in a long epoch; the facts of its `step` event."""
 
-    facts: dict[str, float | int]
+    facts: dict[str, Any]
 
 
 def fit(
-    training: Training, train: Examples, validation: Examples, state: TrainingState
+    spec: TrainingSpec, train: Examples, validation: Examples, state: TrainingState
 ) -> Iterator[EpochDone | StepDone]:
-    """Trains from where `state` is to the end, which it writes into `state.at.stop_reason`.
+    """Trains from where `state` is to the end, and writes why it ended into `state.at.stop_reason`.
 
     `train_loss` is the mean loss of the rows as they were seen during the epoch, `valid_loss` that of the validation
-    rows after it. Raises `Diverged` after the epoch in which either stopped being a number.
+    rows after it. Where either is no number the training ends there, and `state.offence` says where that began.
     """
-    network, updater, at = state.network, state.updater, state.at
-    parameters = list(network.parameters())
-    forward, criterion = as_function(network), criterion_of(training.loss)
-    needs_two_rows = any(isinstance(module, nn.BatchNorm1d) for module in network)
+    training, network, updater, at = spec.training, state.network, state.updater, state.at
+    parameters: list[Tensor] = list(network.parameters())
+    forward, criterion = as_function(network), criterion_of(training.loss, output_of(spec).activation)
+    penalty, limits = penalty_of(network), norm_limits(network)
+    low_bits, probe = autocast(training.precision, train.features.device), Probe(network, train)
+
+    def of_one_batch(rows: Tensor) -> tuple[Tensor, Tensor, Gradients]:
+        features, codes, target, weight = train.take(rows)
+        with low_bits:
+            logits = forward(features, codes)  # 1 forward propagation
+        loss = criterion(logits, target, weight)  # 2 the error
+        objective = loss if penalty is None else loss + penalty()
+        gradients = torch.autograd.grad(objective, parameters)  # 3 backward propagation: the chain rule
+        return logits.detach(), loss.detach(), list(gradients)
+
+    backpropagate = _in_parts(of_one_batch, training.batch_size, train) if training.accumulate > 1 else of_one_batch
 
     for epoch in range(at.epoch + 1, training.epochs + 1):
+        updates = _updates(spec, epoch, train, network)
+        length = Length(len(updates), min(len(updates) * training.epochs, training.steps or 2**63))
         network.train()
+        _begin(state, spec, epoch, train)
         started = spoke = time.monotonic()
-        started_at_step = at.step
-        order = _row_order(training.seed, epoch, len(train))
-        batches = torch.split(order, training.batch_size)
-        if needs_two_rows and len(batches[-1]) == 1 and len(batches) > 1:
-            batches = batches[:-1]  # one row has no variance: batch norm would refuse it
-        if at.batch == 0:
-            state.loss_sum = torch.zeros((), dtype=torch.float64)
-            torch.default_generator.manual_seed(_mix(training.seed, epoch, 1))  # torch.manual_seed: 0.1 ms more
-        elif state.generator is not None:
-            torch.set_rng_state(state.generator)
+        started_at_step, vitals = at.step, None
 
-        for batch in batches[at.batch :]:
-            features, target = train.features.index_select(0, batch), train.target.index_select(0, batch)
+        for rows in updates[at.update :]:
+            updater.learning_rate = _rate(training, state, length)
+            logits, loss, gradients = backpropagate(rows)
+            value, count = float(loss), train.count(rows)
+            at.loss_sum, at.weight_sum = at.loss_sum + value * count, at.weight_sum + count
+            if not math.isfinite(value):
+                state.offence = {"batch": at.update + 1, **offence(network, train, rows)}
+                break
+            state.seen.append(logits)
 
-            logits = forward(features)  # 1 forward propagation
-            loss = criterion(logits, target)  # 2 the error
-            gradients = torch.autograd.grad(loss, parameters)  # 3 backward propagation: the chain rule
-            updater.step(gradients)  # 4 weight update
+            is_last = at.update + 1 == len(updates) or at.step + 1 == training.steps
+            if probing := is_last or time.monotonic() - spoke >= STEP_SECONDS:
+                probe.before(gradients)
+            _clip(gradients, training)
+            updater.step(gradients, lambda: _evaluate(backpropagate, rows, spec, epoch))  # noqa: B023 # 4 weight update
+            limit_norms(limits)
+            if state.average is not None and training.ema_decay is not None:
+                torch._foreach_lerp_(state.average, parameters, 1 - training.ema_decay)
+            at.update, at.step = at.update + 1, at.step + 1
 
-            state.loss_sum.add_(loss.detach(), alpha=len(batch))  # read once an epoch: reading waits for the kernels
-            at.batch += 1
-            at.step += 1
-            if (now := time.monotonic()) - spoke >= STEP_SECONDS:
-                at.seconds += now - spoke
-                if _over_time(training.stop, at.seconds):
+            if probing:
+                vitals = probe.after()
+            if is_last:
+                break
+            if probing:
+                at.seconds += (now := time.monotonic()) - spoke
+                if is_over_time(state, training.stop):
                     at.stop_reason = "time_budget"
                     return
-                speed = (at.step - started_at_step) * training.batch_size / (now - started)
-                yield StepDone(_step_facts(epoch, at.step, loss, updater.learning_rate, speed))
+                speed = (at.step - started_at_step) * len(rows) / (now - started)
+                yield StepDone(_facts(spec, state, epoch, vitals, {"train_loss": value}, speed))
                 spoke = time.monotonic()  # what the listener did meanwhile was not training
 
-        rows_seen = sum(len(batch) for batch in batches)
-        state.metrics = {"train_loss": float(state.loss_sum) / rows_seen}
-        if len(validation):
-            network.eval()
-            found = metrics(training.loss, predict(forward, validation.features), validation.target)
-            state.metrics |= {f"valid_{name}": value for name, value in found.items()}
-        at.epoch, at.batch = epoch, 0
-        now = time.monotonic()
-        at.seconds += now - spoke
+        rows_seen = torch.cat(updates[: at.update]) if at.update else updates[0][:0]
+        state.metrics = {"train_loss": at.loss_sum / at.weight_sum} | _measured(
+            "train", spec, state.seen, train.of(rows_seen)
+        )
+        if penalty is not None:
+            state.metrics["penalty"] = float(penalty().detach())
+        if len(validation) and state.offence is None:
+            with state.averaged():
+                network.eval()
+                logits = logits_of(forward, validation)
+            valid_loss = float(criterion(logits, validation.target, validation.weight))
+            state.metrics |= {"valid_loss": valid_loss} | _measured("valid", spec, [logits], validation)
+        at.epoch, at.update = epoch, 0
+        at.seconds += (now := time.monotonic()) - spoke
 
-        if _is_a_number(state.metrics):
-            _keep_the_best(state, training.stop)
-            at.stop_reason = _reason_to_stop(state, training)  # 5 repeat, until ...
+        if _is_a_number(state.metrics, vitals):
+            keep_the_best(state, training.stop)
+            if isinstance(training.schedule, PlateauRate):
+                state.plateau.look(training.schedule, state.metrics)
+            at.stop_reason = reason_to_stop(state, training)  # 5 repeat, until ...
         else:
             at.stop_reason = "diverged"
-        yield EpochDone(
-            {
-                "epoch": epoch,
-                "step": at.step,
-                **state.metrics,
-                "learning_rate": updater.learning_rate,
-                "seconds": round(at.seconds, 6),
-                "samples_per_second": round((at.step - started_at_step) * training.batch_size / (now - started), 1),
-            }
-        )
-        if at.stop_reason == "diverged":
-            raise Diverged(epoch=epoch)
+            state.offence = state.offence or offence(network, validation or train, None)
+        speed = len(rows_seen) / (now - started)
+        yield EpochDone(_facts(spec, state, epoch, vitals, state.metrics, speed), vitals)
         if at.stop_reason:
             return
 
 
-def _is_a_number(found: dict[str, float]) -> bool:
-    return all(math.isfinite(found[name]) for name in ("train_loss", "valid_loss") if name in found)
+def output_of(spec: TrainingSpec) -> Output:
+    assert spec.network.output is not None, "a resolved spec has its output"
+    return spec.network.output
 
 
-def _keep_the_best(state: TrainingState, stop: Stop) -> None:
-    value = state.metrics[stop.monitor]
-    if state.best is None or value < state.best.value:
-        state.keep_as_best(value)
-    if state.at.patience_value is None or value < state.at.patience_value - stop.min_delta:
-        state.at.patience_value, state.at.epochs_since_best = value, 0
-    else:
-        state.at.epochs_since_best += 1
+# --- the rows of an epoch -----------------------------------------------------------------------------------------
 
 
-def _reason_to_stop(state: TrainingState, training: Training) -> str | None:
-    """N epochs are done, or the error is at or below the threshold, or nothing gets better, or time is up."""
-    stop, at = training.stop, state.at
-    watched = state.metrics.get(stop.target_monitor, state.metrics["train_loss"])
-    if stop.target_loss is not None and watched <= stop.target_loss:
-        return "target_reached"
-    if at.epoch >= training.epochs:
-        return "completed"
-    if stop.patience is not None and at.epochs_since_best >= stop.patience:
-        return "early_stopping"
-    return "time_budget" if _over_time(stop, at.seconds) else None
+def _updates(spec: TrainingSpec, epoch: int, train: Examples, network: Network) -> tuple[Tensor, ...]:
+    """The rows of each weight update: a permutation that depends on nothing but (seed, epoch), so that a resumed epoch
+    sees the same batches. L-BFGS sees all rows at once.
+    """
+    training = spec.training
+    generator = torch.Generator().manual_seed(_mix(training.seed, epoch, 0))
+    order = torch.randperm(len(train), generator=generator)
+    if isinstance(training.optimizer, Lbfgs):
+        return (order.to(train.target.device),)
+    has_batch_norm = any(isinstance(module, nn.BatchNorm1d) for module in network.modules())
+    if has_batch_norm and len(order) > 1 and len(order) % training.batch_size == 1:
+        order = order[:-1]  # one row has no variance: batch norm would refuse it
+    return torch.split(order.to(train.target.device), training.batch_size * training.accumulate)
 
 
-def _over_time(stop: Stop, seconds: float) -> bool:
-    return stop.max_seconds is not None and seconds >= stop.max_seconds
+def _in_parts(backpropagate: Backpropagate, batch_size: int, train: Examples) -> Backpropagate:
+    """Several batches an update: loss and gradient are those of one batch of all their rows."""
+
+    def accumulated(rows: Tensor) -> tuple[Tensor, Tensor, Gradients]:
+        total = train.count(rows)
+        parts, losses, sums = [], [], None
+        for part in torch.split(rows, batch_size):
+            share = train.count(part) / total
+            logits, loss, gradients = backpropagate(part)
+            weighted = list(torch._foreach_mul(gradients, share))
+            sums = weighted if sums is None else list(torch._foreach_add(sums, weighted))
+            parts.append(logits)
+            losses.append(loss * share)
+        assert sums is not None
+        return torch.cat(parts), torch.stack(losses).sum(), sums
+
+    return accumulated
 
 
-def _row_order(seed: int, epoch: int, rows: int) -> Tensor:
-    """A permutation that depends on nothing but (seed, epoch): a resumed epoch sees the same batches."""
-    return torch.randperm(rows, generator=torch.Generator().manual_seed(_mix(seed, epoch, 0)))
+def _begin(state: TrainingState, spec: TrainingSpec, epoch: int, train: Examples) -> None:
+    """At the start of an epoch, or where a checkpoint in its midst was taken."""
+    if state.at.update == 0:
+        state.at.loss_sum = state.at.weight_sum = 0.0
+        state.seen.clear()
+        seed_noise(_mix(spec.training.seed, epoch, 1), train.target.device)
+    elif state.noise is not None:
+        restore_noise(state.noise, train.target.device)
+        state.noise = None
+
+
+def _evaluate(backpropagate: Backpropagate, rows: Tensor, spec: TrainingSpec, epoch: int) -> tuple[Tensor, Gradients]:
+    """Loss and gradients where a line search has gone, with the same noise at every point."""
+    seed_noise(_mix(spec.training.seed, epoch, 1), rows.device)
+    _, loss, gradients = backpropagate(rows)
+    return loss, gradients
 
 
 def _mix(*numbers: int) -> int:
@@ -166,11 +214,49 @@ def _mix(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
 
 
-def _step_facts(epoch: int, step: int, loss: Tensor, learning_rate: float, speed: float) -> dict[str, float | int]:
+# --- steps and facts ----------------------------------------------------------------------------------------------
+
+
+def _rate(training: Training, state: TrainingState, length: Length) -> float:
+    return training.optimizer.learning_rate * factor(training.schedule, state.at.step, length, state.plateau)
+
+
+def _clip(gradients: Gradients, training: Training) -> None:
+    """In place."""
+    if training.clip_value is not None:
+        torch._foreach_clamp_max_(gradients, training.clip_value)
+        torch._foreach_clamp_min_(gradients, -training.clip_value)
+    elif training.clip_norm is not None:
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        torch._foreach_mul_(gradients, (training.clip_norm / (norm + 1e-6)).clamp(max=1.0))
+
+
+def _measured(rows: str, spec: TrainingSpec, logits: Sequence[Tensor], examples: Examples) -> dict[str, float]:
+    """The metrics of the spec, each with the name of its rows before it."""
+    names = spec.training.metrics or []
+    if not names or not logits:
+        return {}
+    found = measure(names, spec, torch.cat(list(logits)).float(), examples)
+    return {f"{rows}_{name}": value for name, value in found.items()}
+
+
+def _is_a_number(found: dict[str, float], vitals: Vitals | None) -> bool:
+    losses = [found[name] for name in ("train_loss", "valid_loss") if name in found]
+    return all(map(math.isfinite, losses)) and (
+        vitals is None or math.isfinite(vitals.weight_norm + vitals.update_ratio)
+    )
+
+
+def _facts(
+    spec: TrainingSpec, state: TrainingState, epoch: int, vitals: Vitals | None, found: dict[str, float], speed: float
+) -> dict[str, Any]:
+    felt = {} if vitals is None else vitals.facts(of_layers=spec.training.log_layers)
     return {
         "epoch": epoch,
-        "step": step,
-        "train_loss": float(loss.detach()),
-        "learning_rate": learning_rate,
+        "step": state.at.step,
+        **found,
+        "learning_rate": state.updater.learning_rate,
+        **felt,
+        "seconds": round(state.at.seconds, 6),
         "samples_per_second": round(speed, 1),
     }

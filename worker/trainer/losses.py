@@ -1,61 +1,141 @@
-"""Loss of logits against the target, and the metrics of a whole set of rows."""
+"""Loss of logits against the target: what is minimised.
+
+Of every loss there is the value of each row; the loss of a batch is their mean, weighted where rows have weights:
+sum(w l) / sum(w). Several outputs of a row are averaged.
+"""
 
 from collections.abc import Callable
+from functools import partial
 from typing import assert_never
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from core.spec import Auto, BinaryCrossEntropy, CrossEntropy, Loss, Mse
+from core.spec.losses import (
+    AnyLoss,
+    Auto,
+    BinaryCrossEntropy,
+    CrossEntropy,
+    Focal,
+    Gamma,
+    Hinge,
+    Huber,
+    LogCosh,
+    Mae,
+    Mse,
+    Poisson,
+    Quantile,
+)
+from core.spec.network import OutputActivation
 
-Criterion = Callable[[Tensor, Tensor], Tensor]
+RowLosses = Callable[[Tensor, Tensor], Tensor]
+Criterion = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
-EVALUATION_ROWS = 8192  # rows a forward pass without gradients takes at once
+
+def criterion_of(loss: AnyLoss, output: OutputActivation) -> Criterion:
+    """(rows, units) logits, targets, (rows,) weights or None -> one number.
+
+    Targets are (rows,) int64 classes, or (rows, outputs) float32: numbers, labels of 0 and 1, or shares of each class.
+    """
+    each, mean = row_losses(loss, output), _mean_in_one_call(loss, output)
+
+    def criterion(logits: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        if weight is not None:
+            return torch.dot(each(logits, target), weight) / weight.sum()
+        return mean(logits, target)
+
+    return criterion
 
 
-def criterion_of(loss: Loss) -> Criterion:
-    """Mean over the batch: (rows, units) logits and (rows,) classes or numbers -> one number."""
+def _mean_in_one_call(loss: AnyLoss, output: OutputActivation) -> RowLosses:
+    """The unweighted mean: torch's own kernels where they exist, which small networks feel."""
     match loss:
         case CrossEntropy():
-            return functional.cross_entropy
-        case BinaryCrossEntropy():
-            return lambda logits, target: functional.binary_cross_entropy_with_logits(logits.squeeze(1), target)
+            return partial(functional.cross_entropy, label_smoothing=loss.label_smoothing)
+        case BinaryCrossEntropy(label_smoothing=0.0):
+            return functional.binary_cross_entropy_with_logits
         case Mse():
-            return lambda logits, target: functional.mse_loss(logits.squeeze(1), target)
+            return functional.mse_loss
+        case _:
+            each = row_losses(loss, output)
+            return lambda logits, target: each(logits, target).mean()
+
+
+def row_losses(loss: AnyLoss, output: OutputActivation) -> RowLosses:
+    """(rows, units) logits and targets -> (rows,)."""
+    match loss:
+        case CrossEntropy():
+            return partial(functional.cross_entropy, label_smoothing=loss.label_smoothing, reduction="none")
+        case BinaryCrossEntropy():
+            return partial(_binary_cross_entropy, smoothing=loss.label_smoothing)
+        case Focal():
+            return partial(_focal if output == "softmax" else _binary_focal, gamma=loss.gamma)
+        case Hinge():
+            return _hinge
+        case Mse():
+            return lambda logits, target: (logits - target).square().mean(1)
+        case Mae():
+            return lambda logits, target: (logits - target).abs().mean(1)
+        case Huber():
+            return lambda logits, target: functional.huber_loss(
+                logits, target, reduction="none", delta=loss.delta
+            ).mean(1)
+        case LogCosh():
+            return _log_cosh
+        case Quantile():
+            return partial(_pinball, quantiles=torch.tensor(loss.quantiles))
+        case Poisson():
+            return lambda logits, target: (logits.exp() - target * logits).mean(1)
+        case Gamma():
+            return lambda logits, target: (logits + target * (-logits).exp()).mean(1)
         case Auto():
             raise ValueError("a resolved spec names its loss")
         case _:
             assert_never(loss)
 
 
-def target_tensor(loss: Loss, target: Tensor) -> Tensor:
-    """The target in the type that the criterion wants: int64 classes, or float32."""
-    return target.long() if isinstance(loss, CrossEntropy) else target.float()
+def _binary_cross_entropy(logits: Tensor, target: Tensor, smoothing: float) -> Tensor:
+    smoothed = target * (1 - smoothing) + smoothing / 2
+    return functional.binary_cross_entropy_with_logits(logits, smoothed, reduction="none").mean(1)
 
 
-@torch.no_grad()
-def predict(forward: Callable[[Tensor], Tensor], features: Tensor) -> Tensor:
-    """Logits of all rows, (rows, inputs) -> (rows, units); the network must be in `eval()`."""
-    return torch.cat([forward(part) for part in torch.split(features, EVALUATION_ROWS)])
+def _focal(logits: Tensor, target: Tensor, gamma: float) -> Tensor:
+    """-sum(t (1 - p)^gamma log p) over the classes (Lin et al. 2017, equation 4)."""
+    log_p = functional.log_softmax(logits, 1)
+    if target.dtype == torch.int64:
+        log_p = log_p.gather(1, target.unsqueeze(1))
+        return -((1 - log_p.exp()) ** gamma * log_p).squeeze(1)
+    return -(target * (1 - log_p.exp()) ** gamma * log_p).sum(1)
 
 
-def metrics(loss: Loss, logits: Tensor, target: Tensor) -> dict[str, float]:
-    """`loss`, and what a user reads: `accuracy` of classes; `rmse`, `mae` and `r2` of numbers."""
-    found = {"loss": float(criterion_of(loss)(logits, target))}
-    match loss:
-        case CrossEntropy():
-            found["accuracy"] = float((logits.argmax(1) == target).double().mean())
-        case BinaryCrossEntropy():
-            found["accuracy"] = float(((logits.squeeze(1) > 0) == (target > 0.5)).double().mean())
-        case Mse():
-            error = (logits.squeeze(1) - target).double()
-            spread = (target.double() - target.double().mean()).square().sum()
-            found["rmse"] = float(error.square().mean().sqrt())
-            found["mae"] = float(error.abs().mean())
-            found["r2"] = float(1 - error.square().sum() / spread) if spread > 0 else 0.0
-        case Auto():
-            raise ValueError("a resolved spec names its loss")
-        case _:
-            assert_never(loss)
-    return found
+def _binary_focal(logits: Tensor, target: Tensor, gamma: float) -> Tensor:
+    entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    p = logits.sigmoid()
+    wrong = p * (1 - target) + (1 - p) * target
+    return (wrong**gamma * entropy).mean(1)
+
+
+def _hinge(logits: Tensor, target: Tensor) -> Tensor:
+    """Binary: max(0, 1 - s f) with s of -1 or 1. More classes: max(0, 1 + the best wrong logit - the right one)."""
+    if target.dtype != torch.int64:
+        return functional.relu(1 - (2 * target - 1) * logits).mean(1)
+    right = logits.gather(1, target.unsqueeze(1)).squeeze(1)
+    wrong = logits.scatter(1, target.unsqueeze(1), -torch.inf).amax(1)
+    return functional.relu(1 + wrong - right)
+
+
+def _log_cosh(logits: Tensor, target: Tensor) -> Tensor:
+    """log cosh e = |e| + log(1 + exp(-2 |e|)) - log 2, which does not overflow."""
+    error = logits - target
+    return (error + functional.softplus(-2 * error) - torch.log(torch.tensor(2.0, dtype=error.dtype))).mean(1)
+
+
+def _pinball(logits: Tensor, target: Tensor, quantiles: Tensor) -> Tensor:
+    """q e where the prediction is too low by e, (1 - q) e where it is too high (Koenker and Bassett 1978).
+
+    Logits are (rows, targets x quantiles), the quantiles of a target side by side.
+    """
+    error = target.unsqueeze(2) - logits.reshape(*target.shape, len(quantiles))
+    levels = quantiles.to(error)
+    return torch.maximum(levels * error, (levels - 1) * error).mean((1, 2))

@@ -28,9 +28,9 @@ class Phase:
 
 @dataclass(frozen=True)
 class Logged:
-    """A line for the event log: `epoch`, `step` or `warning`."""
+    """A line for the event log."""
 
-    type: Literal["epoch", "step", "warning"]
+    type: Literal["epoch", "step", "diagnosis", "warning"]
     data: dict[str, Any]
     best: dict[str, Any] | None = None
 
@@ -48,9 +48,8 @@ class Trained:
     """The training is over and its artifacts lie in the folder `ARTIFACTS`."""
 
     stop_reason: str
-    epochs: int
     best: dict[str, Any] | None
-    metrics: dict[str, Any]
+    failed: dict[str, Any] | None = None  # the fields of a `Failed`: it ended badly, and these are its best weights
 
 
 @dataclass(frozen=True)

@@ -5,17 +5,20 @@ Arithmetic is float32 from the float32-rounded raw value on, so that all of thos
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from core import errors
+from core.spec.metrics import Task
 from worker.trainer.order import TableColumn, TrainingOrder
 
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
+
+SHARES_TOLERANCE = 1e-3  # by which the shares of a row may miss 1
 
 
 class NumberInput(BaseModel):
@@ -40,22 +43,39 @@ class CategoryInput(BaseModel):
     categories: list[Any]
 
 
-class Target(BaseModel):
+class EmbeddingInput(BaseModel):
+    """code = 1 + the place of the value in `categories`; null stands for a missing value. Unknown: 0."""
+
     model_config = ConfigDict(frozen=True)
 
     name: str
-    task: Literal["classification", "regression"]
+    type: Literal["embedding"] = "embedding"
+    categories: list[Any]
+    dimension: int
+
+
+class Target(BaseModel):
+    """What is predicted. Several names and classes: one column of shares each class."""
+
+    model_config = ConfigDict(frozen=True)
+
+    names: list[str]
+    task: Task
     classes: list[Any] | None
 
 
 class Preprocessing(BaseModel):
-    """The fitted values. `features` names the network's inputs in order."""
+    """The fitted values. `features` names the network's inputs in order; the vectors of embeddings come after them."""
 
     model_config = ConfigDict(frozen=True)
 
-    inputs: list[NumberInput | CategoryInput]
+    inputs: list[NumberInput | CategoryInput | EmbeddingInput]
     features: list[str]
     target: Target
+
+    @property
+    def embeddings(self) -> list[EmbeddingInput]:
+        return [one for one in self.inputs if isinstance(one, EmbeddingInput)]
 
 
 class Table:
@@ -77,6 +97,13 @@ class Table:
         assert column.code_row is not None
         return np.asarray(_row(self._order.codes, column.code_row), np.int32)
 
+    def share(self, column: TableColumn) -> Floats:
+        """A boolean as 0 and 1, or a number; missing is NaN."""
+        if column.number_row is not None:
+            return self.number(column)
+        values = np.array([*(float(value) for value in column.values or []), np.nan], np.float32)
+        return values[self.code(column)]  # -1 is the last: missing
+
 
 def _row(path: str, row: int) -> NDArray[Any]:
     with Path(path).open("rb") as file:
@@ -87,25 +114,67 @@ def _row(path: str, row: int) -> NDArray[Any]:
 
 
 def read_target(order: TrainingOrder, table: Table) -> tuple[Target, NDArray[Any], Rows]:
-    """The target of every row (class codes, or numbers), and the rows that have one.
+    """The target of every row, (rows,) int64 codes of classes or (rows, columns) float32, and the rows that have one.
 
-    Raises `TargetHasInfinity` where a number to predict is infinite.
+    Raises `TargetHasInfinity` or `TargetNotShares`, with the first rows that are to blame.
     """
-    column = order.column(order.spec.target)
-    if order.spec.task == "classification":
-        codes = table.code(column).astype(np.int64)
-        target = Target(name=column.name, task="classification", classes=column.values)
+    spec, columns = order.spec, [order.column(name) for name in order.spec.targets]
+    assert spec.task != "auto", "a resolved spec has its task"
+    if spec.task == "classification" and len(columns) == 1:
+        codes = table.code(columns[0]).astype(np.int64)
+        target = Target(names=spec.targets, task=spec.task, classes=columns[0].values)
+        if spec.network.output is not None and spec.network.output.units == 1:
+            return target, codes.astype(np.float32)[:, None], np.flatnonzero(codes >= 0)
         return target, codes, np.flatnonzero(codes >= 0)
-    numbers = np.array(table.number(column))  # torch wants memory that it could write to
-    infinite = np.flatnonzero(np.isinf(numbers))
-    if len(infinite):
-        raise errors.TargetHasInfinity(column=column.name, rows=infinite[:10].tolist())
-    return Target(name=column.name, task="regression", classes=None), numbers, np.flatnonzero(~np.isnan(numbers))
+    matrix = np.stack([table.share(column) for column in columns], 1)
+    rows = np.flatnonzero(~np.isnan(matrix).any(1))
+    for place, column in enumerate(columns):
+        infinite = np.flatnonzero(np.isinf(matrix[:, place]))
+        if len(infinite):
+            raise errors.TargetHasInfinity(column=column.name, rows=infinite[:10].tolist())
+    if spec.task != "classification":
+        return Target(names=spec.targets, task=spec.task, classes=None), matrix, rows
+    off = rows[np.abs(matrix[rows].sum(1) - 1) > SHARES_TOLERANCE]
+    if len(off):
+        raise errors.TargetNotShares(columns=spec.targets, rows=off[:10].tolist())
+    return Target(names=spec.targets, task=spec.task, classes=spec.targets), matrix, rows
+
+
+def read_weights(
+    order: TrainingOrder, table: Table, target: NDArray[Any], train: Rows
+) -> tuple[Floats | None, Floats | None]:
+    """What each row counts in the loss, and in metrics; None where all count the same.
+
+    In the loss it is the sample weight times the weight of the class, 1 on average over the training rows. Raises
+    `SampleWeightInvalid` where the training rows count nothing.
+    """
+    spec = order.spec
+    sample: Floats | None = None
+    if spec.sample_weight is not None:
+        sample = np.array(table.number(order.column(spec.sample_weight)))
+        if not np.isfinite(sample[train]).all() or not sample[train].sum() > 0:
+            raise errors.SampleWeightInvalid(column=spec.sample_weight)
+    chosen = spec.training.class_weights
+    if chosen is None:
+        if sample is None:
+            return None, None
+        loss = sample
+    else:
+        classes = order.column(spec.targets[0]).values or []
+        codes = (target if target.ndim == 1 else target[:, 0]).astype(np.int64)
+        if chosen == "balanced":
+            each = np.ones(len(codes)) if sample is None else sample.astype(np.float64)
+            counts = np.bincount(codes[train], each[train], len(classes))
+            by_class = np.divide(counts.sum(), len(classes) * counts, out=np.ones(len(classes)), where=counts > 0)
+        else:
+            by_class = np.array([float(chosen.get(_text(value), 1.0)) for value in classes])
+        loss = by_class[np.maximum(codes, 0)].astype(np.float32) * (1 if sample is None else sample)
+    return (loss / np.mean(loss[train], dtype=np.float64)).astype(np.float32), sample
 
 
 def fit(order: TrainingOrder, table: Table, target: Target, rows: Rows) -> Preprocessing:
     """Fits on the given rows: the training rows."""
-    inputs: list[NumberInput | CategoryInput] = []
+    inputs: list[NumberInput | CategoryInput | EmbeddingInput] = []
     features: list[str] = []
     for name in order.spec.features.include or []:
         choice = order.spec.features.columns[name]
@@ -113,8 +182,11 @@ def fit(order: TrainingOrder, table: Table, target: Target, rows: Rows) -> Prepr
         if choice.type == "number":
             inputs.append(_fit_number(name, table.number(column)[rows], choice.impute, choice.scale))
             features.append(name)
+        elif choice.encode == "embedding":
+            seen = _seen(column, table.code(column)[rows])
+            inputs.append(EmbeddingInput(name=name, categories=seen, dimension=choice.dimension or 1))
         else:
-            category = _fit_category(column, table.code(column)[rows])
+            category = CategoryInput(name=name, categories=_seen(column, table.code(column)[rows]))
             inputs.append(category)
             features += [f"{name}={'' if value is None else _text(value)}" for value in category.categories]
     return Preprocessing(inputs=inputs, features=features, target=target)
@@ -133,33 +205,46 @@ def _fit_number(name: str, raw: Floats, impute: str | None, scale: str | None) -
     return NumberInput(name=name, imputed=imputed, mean=float(np.float32(np.mean(filled))), scale=spread or 1.0)
 
 
-def _fit_category(column: TableColumn, codes: NDArray[np.int32]) -> CategoryInput:
+def _seen(column: TableColumn, codes: NDArray[np.int32]) -> list[Any]:
+    """The categories that these rows have, null last."""
     values = column.values or []
     seen = np.unique(codes)
-    categories = [values[code] for code in seen if code >= 0] + ([None] if -1 in seen else [])
-    return CategoryInput(name=column.name, categories=categories)
+    return [values[code] for code in seen if code >= 0] + ([None] if -1 in seen else [])
 
 
 def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def transform(preprocessing: Preprocessing, order: TrainingOrder, table: Table) -> Floats:
-    """The network's inputs of all rows: (rows, features) float32."""
-    features = np.zeros((order.rows, len(preprocessing.features)), np.float32)
+def transform(
+    preprocessing: Preprocessing, order: TrainingOrder, table: Table, rows: Rows
+) -> tuple[Floats, NDArray[np.int32] | None]:
+    """The network's inputs of these rows: (rows, features) float32, and (rows, embeddings) codes, if any."""
+    features = np.zeros((len(rows), len(preprocessing.features)), np.float32)
+    embedded: list[NDArray[np.int32]] = []
     place = 0
     for fitted in preprocessing.inputs:
         column = order.column(fitted.name)
         match fitted:
             case NumberInput():
-                raw = table.number(column)
+                raw = table.number(column)[rows]
                 filled = np.where(np.isfinite(raw), raw, np.float32(fitted.imputed))
                 features[:, place] = (filled - np.float32(fitted.mean)) / np.float32(fitted.scale)
                 place += 1
             case CategoryInput(categories=categories):
-                values = column.values or []
-                codes = table.code(column)
+                codes = table.code(column)[rows]
                 for category in categories:
-                    features[:, place] = codes == (-1 if category is None else values.index(category))
+                    features[:, place] = codes == _code(category, column)
                     place += 1
-    return features
+            case EmbeddingInput(categories=categories):
+                place_of = np.zeros(len(column.values or []) + 1, np.int32)  # the last is of a missing value
+                for number, category in enumerate(categories):
+                    place_of[_code(category, column)] = number + 1
+                embedded.append(place_of[table.code(column)[rows]])
+            case _:
+                assert_never(fitted)
+    return features, np.stack(embedded, 1) if embedded else None
+
+
+def _code(category: Any, column: TableColumn) -> int:
+    return -1 if category is None else (column.values or []).index(category)

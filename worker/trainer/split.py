@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.spec import Split
+from core.spec.data import Split
 from worker.trainer.preprocessing import Rows
 
 

@@ -6,21 +6,27 @@ rows is a function of (seed, epoch), and the random generator of dropout is part
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
+from worker.trainer.device import noise_state
+from worker.trainer.network import Network
 from worker.trainer.optimizers import Updater
+from worker.trainer.schedules import Plateau
 
 TENSORS, FACTS = "state.safetensors", "state.json"
 
 
 @dataclass
 class Best:
-    """The weights with the lowest monitored loss so far."""
+    """The weights with the best monitored value so far."""
 
     epoch: int
     value: float
@@ -32,44 +38,78 @@ class Counters:
     """The plain numbers of the state."""
 
     epoch: int = 0  # whole epochs done
-    batch: int = 0  # batches of the epoch after those
+    update: int = 0  # weight updates of the epoch after those
     step: int = 0  # weight updates
     epochs_since_best: int = 0  # without an improvement by `min_delta`
     patience_value: float | None = None  # what the next improvement is measured from
     seconds: float = 0.0  # spent training, all attempts together
+    loss_sum: float = 0.0  # of the epoch under way: loss x what the rows count
+    weight_sum: float = 0.0  # what its rows count
     stop_reason: str | None = None
+    stage: Literal["search", "refit"] = "search"  # a refit trains again, on all rows
+    searched_epochs: int = 0  # before the refit
+    searched_best: dict[str, Any] | None = None  # the job's best epoch, in the refit
+    last_epoch: int | None = None  # of the refit
 
 
 @dataclass
 class TrainingState:
-    network: nn.Sequential
+    network: Network
     updater: Updater
+    average: list[Tensor] | None = None  # running average of the parameters, where one is asked for
     at: Counters = field(default_factory=Counters)
-    loss_sum: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))  # of the epoch under way
-    generator: Tensor | None = None  # of dropout, where a checkpoint was taken in mid epoch
+    plateau: Plateau = field(default_factory=Plateau)
+    noise: Tensor | None = None  # the generator of dropout, where a checkpoint was taken in mid epoch
+    seen: list[Tensor] = field(default_factory=list)  # logits of the epoch under way, for metrics of the training rows
     best: Best | None = None
     metrics: dict[str, float] = field(default_factory=dict)  # of the last whole epoch
+    offence: dict[str, Any] | None = None  # where the loss stopped being a number
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The network with the average in the place of the weights, where there is one."""
+        if self.average is None:
+            yield
+            return
+        parameters: list[Tensor] = list(self.network.parameters())
+        with torch.no_grad():
+            live = [parameter.clone() for parameter in parameters]
+            torch._foreach_copy_(parameters, self.average)
+            yield
+            torch._foreach_copy_(parameters, live)
 
     def keep_as_best(self, value: float) -> None:
-        weights = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
-        self.best = Best(self.at.epoch, value, weights)
+        self.best = Best(self.at.epoch, value, self.weights())
+
+    def weights(self) -> dict[str, Tensor]:
+        """What measures and predicts: a copy that further steps do not move."""
+        with self.averaged():
+            return {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
 
 
 def save(state: TrainingState, folder: Path) -> None:
     """Writes a checkpoint into a new folder, and makes it lasting."""
     tensors = {f"network.{name}": tensor for name, tensor in state.network.state_dict().items()}
     tensors |= {f"updater.{name}": tensor for name, tensor in state.updater.state().items()}
+    tensors |= {f"average.{place}": tensor for place, tensor in enumerate(state.average or ())}
     tensors |= {f"best.{name}": tensor for name, tensor in (state.best.weights if state.best else {}).items()}
-    tensors |= {"loss_sum": state.loss_sum, "generator": torch.get_rng_state()}
+    tensors |= {f"seen.{place}": tensor for place, tensor in enumerate(state.seen if state.at.update else ())}
+    tensors |= {"noise": noise_state(next(state.network.parameters()).device)}
     best = {"epoch": state.best.epoch, "value": state.best.value} if state.best else None
-    facts = {"at": asdict(state.at), "best": best, "metrics": state.metrics}
+    facts = {"at": asdict(state.at), "plateau": asdict(state.plateau), "best": best, "metrics": state.metrics}
 
     folder.mkdir()
-    save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, folder / TENSORS)
+    # Cloned: L-BFGS keeps the same tensor twice, and safetensors refuses to write shared memory.
+    save_file({name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}, folder / TENSORS)
     (folder / FACTS).write_text(json.dumps(facts))
     for name in (TENSORS, FACTS):
         with (folder / name).open("rb") as file:
             os.fsync(file.fileno())
+
+
+def stage_of(folder: Path) -> str:
+    """Whether a checkpoint was taken in the search or in the refit: their rows differ."""
+    return str(json.loads((folder / FACTS).read_text())["at"]["stage"])
 
 
 def restore(state: TrainingState, folder: Path) -> None:
@@ -80,12 +120,13 @@ def restore(state: TrainingState, folder: Path) -> None:
         return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
     state.network.load_state_dict(part("network."))
-    saved = part("updater.")
-    for name, tensor in state.updater.state().items():
-        tensor.copy_(saved[name])
+    state.updater.restore(part("updater."))
+    for place, tensor in enumerate(state.average or ()):
+        tensor.copy_(tensors[f"average.{place}"])
     if facts["best"] is not None:
         state.best = Best(**facts["best"], weights=part("best."))
-    state.loss_sum = tensors["loss_sum"]
-    state.generator = tensors["generator"]
+    state.noise = tensors["noise"]
+    state.seen = [tensors[f"seen.{place}"] for place in range(sum(name.startswith("seen.") for name in tensors))]
     state.at = Counters(**facts["at"])
+    state.plateau = Plateau(**facts["plateau"])
     state.metrics = facts["metrics"]

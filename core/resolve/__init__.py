@@ -1,0 +1,91 @@
+"""From what was asked to what will be done: every default written out against the dataset's profile.
+
+Arithmetic only, so that the API can refuse here what would otherwise fail in the worker minutes later.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from core import errors
+from core.profile import Column, Warning
+from core.resolve.columns import named
+from core.resolve.features import input_width, resolve_features
+from core.resolve.memory import memory_needed
+from core.resolve.output import resolve_network
+from core.resolve.split import resolve_split, rows_suffice
+from core.resolve.target import resolve_target
+from core.resolve.training import resolve_training
+from core.spec import TrainingSpec
+from core.spec.network import MAX_PARAMETERS, parameter_count
+
+
+@dataclass(frozen=True)
+class Resolved:
+    spec: TrainingSpec
+    outputs: dict[str, Any]  # task, classes, names
+    warnings: list[Warning]
+    memory: int  # bytes the training process may take
+    parameters: int
+
+
+def resolve(spec: TrainingSpec, columns: Sequence[Column], rows: int) -> Resolved:
+    """The spec with every default written out.
+
+    Raises a `DataInvalid` that says what the dataset lacks.
+    """
+    by_name = {column.name: column for column in columns}
+    warnings: list[Warning] = []
+    target = resolve_target(spec, by_name, rows, warnings)
+    weight = None if spec.sample_weight is None else _sample_weight(spec.sample_weight, target.columns, by_name)
+    taken = {*spec.targets, *([weight.name] if weight else [])}
+    used = resolve_features(spec.features, taken, columns, by_name, warnings)
+    network, output, loss = resolve_network(spec.network, target, spec.training.loss)
+    with_target = rows - max(column.missing for column in target.columns)
+    rows_suffice(spec.split, with_target)
+    split = resolve_split(spec.split, target, warnings)
+    resolved = spec.model_copy(
+        update={
+            "task": target.task,
+            "features": used,
+            "split": split,
+            "network": network,
+            "training": resolve_training(spec.training, loss, target, split, with_target, warnings),
+        }
+    )
+
+    inputs = sum(input_width(by_name[name], used.columns[name]) for name in used.include or [])
+    embedded = sum(
+        (len(by_name[name].values or []) + bool(by_name[name].missing) + 1) * choice.dimension
+        for name, choice in used.columns.items()
+        if choice.dimension is not None
+    )
+    parameters = parameter_count(network.layers or [], output, inputs) + embedded
+    if parameters > MAX_PARAMETERS:
+        raise errors.ResourcesExceeded(
+            f"The network has {parameters:,} parameters; at most {MAX_PARAMETERS:,} are accepted.",
+            parameters=parameters,
+            limit=MAX_PARAMETERS,
+        )
+    memory = memory_needed(resolved, output, parameters, inputs, rows)
+    outputs = {"task": target.task, "classes": target.classes, "names": spec.targets}
+    return Resolved(resolved, outputs, warnings, memory, parameters)
+
+
+def _sample_weight(name: str, targets: Sequence[Column], by_name: dict[str, Column]) -> Column:
+    column = named(name, by_name, "/spec/sample_weight")
+    if column.number_row is None or column in targets or column.missing or (column.minimum or 0.0) < 0:
+        raise errors.SampleWeightInvalid(
+            column=name,
+            type=column.type,
+            missing=column.missing,
+            minimum=column.minimum,
+            errors=[
+                {
+                    "pointer": "/spec/sample_weight",
+                    "code": errors.SampleWeightInvalid.code,
+                    "message": errors.SampleWeightInvalid.title(),
+                }
+            ],
+        )
+    return column

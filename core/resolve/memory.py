@@ -1,0 +1,52 @@
+"""What a training takes, by arithmetic."""
+
+from core.spec import TrainingSpec
+from core.spec.network import Output, widths
+from core.spec.optimizers import (
+    Adadelta,
+    Adafactor,
+    Adagrad,
+    Adam,
+    Adamax,
+    AdamW,
+    AnyOptimizer,
+    Lbfgs,
+    NAdam,
+    RAdam,
+    RMSprop,
+    Sgd,
+)
+
+MIB = 1024 * 1024
+SINGLE = 4  # bytes of a float32
+
+
+def memory_needed(spec: TrainingSpec, output: Output, parameters: int, inputs: int, rows: int) -> int:
+    """Bytes: weights, gradients, the optimizer's state and kept copies; activations of a batch; the data.
+
+    Measured against real processes (`docs/performance.md`): 1.25 x the sum + 128 MiB covered all of them; 256 MiB is
+    torch itself.
+    """
+    training = spec.training
+    row = widths(spec.network.layers or [], output, inputs)
+    batch = rows if isinstance(training.optimizer, Lbfgs) else min(training.batch_size, rows)
+    copies = 4 + slots(training.optimizer) + (2 if training.ema_decay else 0)
+    state = SINGLE * (copies * parameters + 4 * batch * sum(row) + 2 * rows * (inputs + 2 + output.units))
+    return int(1.25 * state) + 384 * MIB
+
+
+def slots(optimizer: AnyOptimizer) -> int:
+    """Numbers that an optimizer keeps for each parameter."""
+    match optimizer:
+        case Sgd():
+            return 1 if optimizer.momentum else 0
+        case Adam() | AdamW():
+            return 3 if optimizer.amsgrad else 2
+        case RMSprop():
+            return 1 + bool(optimizer.momentum) + optimizer.centered
+        case NAdam() | RAdam() | Adamax() | Adadelta():
+            return 2
+        case Adagrad() | Adafactor():
+            return 1
+        case Lbfgs():
+            return 2 * optimizer.history_size + 6

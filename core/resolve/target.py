@@ -1,0 +1,133 @@
+"""What is predicted: from the target columns to a task and its classes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from core import errors
+from core.profile import Column, Warning
+from core.resolve.columns import named
+from core.spec import TrainingSpec
+from core.spec.losses import AnyLoss, BinaryCrossEntropy, CrossEntropy, Focal, Gamma, Hinge, Poisson
+from core.spec.metrics import Task
+
+LARGE_TARGET = 100.0  # mean and deviation of numbers that an untrained network is far from
+
+
+@dataclass(frozen=True)
+class Target:
+    """The columns to predict."""
+
+    task: Task
+    columns: list[Column]
+    classes: list[Any] | None  # in the order of the logits; None where numbers or labels are predicted
+
+    @property
+    def is_spread(self) -> bool:
+        """Whether each class has a column of its own: one-hot, or a share of each class."""
+        return self.classes is not None and len(self.columns) > 1
+
+
+def resolve_target(spec: TrainingSpec, by_name: Mapping[str, Column], rows: int, warnings: list[Warning]) -> Target:
+    several = not isinstance(spec.target, str)
+    columns = [
+        named(name, by_name, f"/spec/target/{place}" if several else "/spec/target", errors.TargetNotFound)
+        for place, name in enumerate(spec.targets)
+    ]
+    if len(columns) > 1:
+        found = _several(spec, columns)
+    else:
+        task = _task(spec, columns[0], rows, warnings)
+        found = Target(task, columns, _classes(columns[0]) if task == "classification" else None)
+    if found.task == "regression":
+        _numbers_fit(found, spec.training.loss, warnings)
+    return found
+
+
+def _task(spec: TrainingSpec, target: Column, rows: int, warnings: list[Warning]) -> Task:
+    if spec.task == "regression":
+        _is_numeric(target)
+        return "regression"
+    if spec.task == "multilabel":
+        _are_labels([target])
+        return "multilabel"
+    if spec.task == "classification":
+        return "classification"
+    if target.type in ("text", "category", "boolean"):
+        return "classification"
+    if target.type == "integer" and (
+        target.distinct == 2 or (target.distinct <= 20 and target.distinct <= 0.05 * rows)
+    ):
+        warnings.append(
+            Warning(
+                code="integers_taken_as_classes",
+                message=f"The target has {target.distinct} different integers, taken as classes; "
+                "say `task: regression` to predict the number.",
+                column=target.name,
+            )
+        )
+        return "classification"
+    _is_numeric(target)
+    return "regression"
+
+
+def _several(spec: TrainingSpec, columns: list[Column]) -> Target:
+    """Several columns are one class each row, labels, or numbers."""
+    loss, booleans = spec.training.loss, all(column.type == "boolean" for column in columns)
+    if spec.task == "classification" or (spec.task == "auto" and isinstance(loss, CrossEntropy)):
+        for column in columns:
+            if column.type != "boolean" and not _within(column, 0, 1):
+                raise errors.TargetNotShares(column=column.name)
+        return Target("classification", columns, [column.name for column in columns])
+    if spec.task == "multilabel" or (
+        spec.task == "auto" and (booleans or isinstance(loss, BinaryCrossEntropy | Focal | Hinge))
+    ):
+        _are_labels(columns)
+        return Target("multilabel", columns, None)
+    for column in columns:
+        _is_numeric(column)
+    return Target("regression", columns, None)
+
+
+def _within(column: Column, least: float, most: float) -> bool:
+    if column.number_row is None or column.minimum is None or column.maximum is None:
+        return False
+    return least <= column.minimum and column.maximum <= most
+
+
+def _is_numeric(column: Column) -> None:
+    if column.type not in ("number", "integer"):
+        raise errors.TargetNotNumeric(column=column.name, type=column.type)
+
+
+def _are_labels(columns: Sequence[Column]) -> None:
+    for column in columns:
+        is_flag = column.type == "integer" and _within(column, 0, 1)
+        if column.type != "boolean" and not is_flag:
+            raise errors.TargetNotLabels(column=column.name, type=column.type)
+
+
+def _classes(target: Column) -> list[Any]:
+    if target.values is None:
+        raise errors.TooManyClasses(column=target.name, distinct=target.distinct)
+    if len(target.values) < 2:
+        raise errors.TargetSingleClass(column=target.name)
+    return list(target.values)
+
+
+def _numbers_fit(target: Target, loss: AnyLoss, warnings: list[Warning]) -> None:
+    logarithm = isinstance(loss, Poisson | Gamma)
+    for column in target.columns:
+        least = column.minimum if column.minimum is not None else 0.0
+        if least < 0 if isinstance(loss, Poisson) else least <= 0 if isinstance(loss, Gamma) else False:
+            raise errors.TargetNotPositive(column=column.name, loss=loss.name, minimum=least)
+        if not logarithm and abs(column.mean or 0.0) + (column.std or 0.0) > LARGE_TARGET:
+            warnings.append(
+                Warning(
+                    code="target_not_scaled",
+                    message="The target's numbers are large, and are predicted as they are: the network takes many "
+                    "epochs to reach them. Send the target divided by its standard deviation, minus its mean, or raise "
+                    "`training.optimizer.learning_rate`.",
+                    column=column.name,
+                )
+            )

@@ -1,0 +1,107 @@
+"""How it is trained and measured, written out."""
+
+import math
+
+from core import errors
+from core.profile import Warning
+from core.resolve.target import Target
+from core.spec.data import Split
+from core.spec.losses import AnyLoss, Hinge
+from core.spec.metrics import DEFAULT_METRICS, PROBABILITY_METRICS, MetricName, metrics_of
+from core.spec.optimizers import Lbfgs
+from core.spec.schedules import PlateauRate
+from core.spec.training import Training
+
+EVENTS = 10_000  # epoch events of a job, about
+
+
+def resolve_training(
+    asked: Training, loss: AnyLoss, target: Target, split: Split, rows: int, warnings: list[Warning]
+) -> Training:
+    if asked.batch_size > rows:
+        warnings.append(
+            Warning(code="batch_larger_than_rows", message="The batch is larger than the dataset: all rows are used.")
+        )
+    if isinstance(asked.optimizer, Lbfgs) and asked.accumulate > 1:
+        raise errors.DataInvalid("L-BFGS takes all rows in each step: there is nothing to accumulate.")
+    if asked.class_weights is not None:
+        _class_weights_fit(asked, target)
+    legal = [
+        name
+        for name in metrics_of(target.task, len(target.classes or []))
+        if not (isinstance(loss, Hinge) and name in PROBABILITY_METRICS)
+    ]
+    metrics = _metrics(asked, target, legal)
+    monitor = _held_back(asked.stop.monitor, split)
+    schedule = asked.schedule
+    if isinstance(schedule, PlateauRate):
+        schedule = schedule.model_copy(update={"monitor": _held_back(schedule.monitor or asked.stop.monitor, split)})
+        metrics = _with_metric_of(schedule.monitor or "", metrics, legal, "/spec/training/schedule/monitor")
+    return asked.model_copy(
+        update={
+            "loss": loss,
+            "schedule": schedule,
+            "metrics": _with_metric_of(monitor, metrics, legal, "/spec/training/stop/monitor"),
+            "refit": asked.refit and bool(split.validation),
+            "log_every": asked.log_every or max(1, math.ceil(asked.epochs / EVENTS)),
+            "stop": asked.stop.model_copy(update={"monitor": monitor}),
+        }
+    )
+
+
+def _held_back(monitor: str, split: Split) -> str:
+    return monitor if split.validation else monitor.replace("valid_", "train_")
+
+
+def _metrics(asked: Training, target: Target, legal: list[MetricName]) -> list[MetricName]:
+    if asked.metrics is None:
+        return list(DEFAULT_METRICS[target.task])
+    for position, name in enumerate(asked.metrics):
+        _metric_fits(name, legal, f"/spec/training/metrics/{position}")
+    return list(asked.metrics)
+
+
+def _with_metric_of(monitor: str, metrics: list[MetricName], legal: list[MetricName], pointer: str) -> list[MetricName]:
+    """What is monitored is measured."""
+    name = monitor.partition("_")[2]
+    if name == "loss" or name in metrics:
+        return metrics
+    _metric_fits(name, legal, pointer)
+    return [*metrics, *(one for one in legal if one == name)]
+
+
+def _metric_fits(name: str, legal: list[MetricName], pointer: str) -> None:
+    if name not in legal:
+        raise errors.IncompatibleMetric(
+            f"The metric {name} does not fit this task. The legal ones are: {', '.join(legal)}.",
+            errors=[
+                {
+                    "pointer": pointer,
+                    "code": errors.IncompatibleMetric.code,
+                    "message": errors.IncompatibleMetric.title(),
+                }
+            ],
+        )
+
+
+def _class_weights_fit(asked: Training, target: Target) -> None:
+    if target.classes is None or target.is_spread:
+        raise errors.DataInvalid("Class weights need a target of classes in one column.")
+    if isinstance(asked.class_weights, dict):
+        known = {label(value) for value in target.classes}
+        for name in asked.class_weights:
+            if name not in known:
+                raise errors.ClassNotFound(
+                    errors=[
+                        {
+                            "pointer": errors.pointer("spec", "training", "class_weights", name),
+                            "code": errors.ClassNotFound.code,
+                            "message": errors.ClassNotFound.title(),
+                        }
+                    ]
+                )
+
+
+def label(value: object) -> str:
+    """A class as the key of a JSON object."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,56 @@
+"""The spec: what a client asks for. The single source of truth of request body, database column, builder and docs.
+
+`version: 1` fixes every default for ever once it is released; they stand in `docs/defaults.md`.
+A resolved spec is the same class with every default written out, and is accepted as a spec again.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from core.spec.data import Features, Resources, Split
+from core.spec.network import Network
+from core.spec.training import Trace, Training
+from core.spec.values import LIST, TEXT, TEXT_OR_LIST, ColumnName, Part, distinct
+
+MAX_TARGETS = 1000
+
+
+def _no_flag(value: Any) -> Any:
+    """In Python `true` equals 1."""
+    if isinstance(value, bool):
+        raise ValueError("must be 1")
+    return value
+
+
+Targets = Annotated[list[ColumnName], Field(min_length=1, max_length=MAX_TARGETS), AfterValidator(distinct)]
+
+
+class TrainingSpec(Part):
+    """One training of a multi-layer perceptron: the smallest that works is `{"target": "species"}`."""
+
+    version: Annotated[Literal[1], BeforeValidator(_no_flag)] = Field(
+        default=1, description="Fixes the meaning and the default of every field."
+    )
+    task: Literal["auto", "classification", "multilabel", "regression"] = Field(
+        default="auto",
+        description="`auto`: text, categories and booleans are classes; so are integers of 2 different values, or of "
+        "at most 20 and no more than 5 % of the rows; other numbers are a regression. Several targets are a "
+        "regression, or labels where all are booleans, or one class each row where the loss is `cross_entropy`.",
+    )
+    target: Annotated[Annotated[ColumnName, TEXT] | Annotated[Targets, LIST], TEXT_OR_LIST] = Field(
+        description="The column to predict, or several."
+    )
+    sample_weight: ColumnName | None = Field(
+        default=None, description="The column that says what each row counts, in loss and metrics: numbers from 0."
+    )
+    features: Features = Field(default=Features(), description="What to learn from.")
+    split: Split = Field(default=Split(), description="Which rows train, which validate, which test.")
+    network: Network = Field(default=Network(), description="The layers.")
+    training: Training = Field(default=Training(), description="How the weights are found.")
+    trace: Trace | None = Field(default=None, description="Lays the five steps open, as the artifact `trace.json`.")
+    resources: Resources = Field(default=Resources(), description="What the training may use.")
+
+    @property
+    def targets(self) -> list[str]:
+        return [self.target] if isinstance(self.target, str) else self.target

@@ -1,0 +1,61 @@
+"""What is learned from which rows."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, Strict, model_validator
+
+from core.spec.values import INTEGRAL, ColumnName, Part, Seed, Share, distinct
+
+MAX_NAMED_COLUMNS = 10_000
+
+
+class ColumnChoice(Part):
+    type: Literal["number", "category"] | None = Field(default=None, description="Takes the column as this type.")
+    impute: Literal["median", "mean"] | None = Field(default=None, description="What a missing number becomes.")
+    scale: Literal["standard", "none"] | None = Field(
+        default=None, description="`standard`: minus the mean, divided by the standard deviation."
+    )
+    encode: Literal["one_hot", "embedding"] | None = Field(
+        default=None, description="How a category becomes numbers: one place each, or a learned vector."
+    )
+    dimension: Annotated[int, Strict(), Field(ge=1, le=1024), INTEGRAL] | None = Field(
+        default=None, description="Width of the learned vector; by default 1.6 x categories ** 0.56, at most 600."
+    )
+
+
+class Features(Part):
+    include: Annotated[list[ColumnName], AfterValidator(distinct)] | None = Field(
+        default=None,
+        max_length=MAX_NAMED_COLUMNS,
+        description="The columns to learn from; by default all but the target that can be used.",
+    )
+    exclude: Annotated[list[ColumnName], AfterValidator(distinct)] = Field(
+        default=[], max_length=MAX_NAMED_COLUMNS, description="Columns to leave out."
+    )
+    columns: dict[ColumnName, ColumnChoice] = Field(
+        default={}, max_length=MAX_NAMED_COLUMNS, description="Choices for single columns."
+    )
+
+
+class Split(Part):
+    method: Literal["auto", "random", "stratified"] = Field(
+        default="auto", description="`auto` is stratified for classes of two rows and more, else random."
+    )
+    validation: Share = Field(default=0.2, description="Share of the rows that measures, and is never trained on.")
+    test: Share = Field(default=0.0, description="Share of the rows that is looked at once, with the kept weights.")
+    seed: Seed = Field(default=0, description="Of the draw of rows.")
+
+    @model_validator(mode="after")
+    def rows_are_left_to_train_on(self) -> "Split":
+        if self.validation + self.test >= 1:
+            raise ValueError("`validation` and `test` together leave no rows to train on")
+        return self
+
+
+class Resources(Part):
+    threads: Annotated[int, Strict(), Field(ge=1, le=64), INTEGRAL] = Field(
+        default=1, description="CPU threads of the training process. More than 1 helps wide networks only."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="`auto` is the GPU of the worker where it has one."
+    )

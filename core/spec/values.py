@@ -1,0 +1,81 @@
+"""What the parts of a spec are made of: immutable objects, strict numbers, and things that are called by a name."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Strict, StringConstraints, Tag
+
+
+class Part(BaseModel):
+    """Any part of a spec: immutable, and refusing what it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _integral(value: Any) -> Any:
+    """`50.0` is an integer: many languages have only one type of number."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+INTEGRAL = BeforeValidator(_integral)  # last in an `Annotated`: bounds after it would be lost to the JSON Schema
+Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
+Positive = Annotated[Number, Field(gt=0)]
+NotNegative = Annotated[Number, Field(ge=0)]
+Share = Annotated[Number, Field(ge=0, lt=1)]
+Flag = Annotated[bool, Strict()]
+Whole = Annotated[int, Strict(), INTEGRAL]
+Seed = Annotated[int, Strict(), Field(ge=0, le=2**53 - 1), INTEGRAL]
+Units = Annotated[int, Strict(), Field(ge=1, le=65_536), INTEGRAL]
+ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+Label = str  # a class as the key of a JSON object: its JSON text, without the quotes of a text
+
+
+def names_of(parts: Any) -> list[str]:
+    """The names of a union of parts, in the order of the union."""
+    return [
+        name
+        for part in get_args(parts)
+        for name in get_args(part.model_fields["name"].annotation)
+        if isinstance(name, str)
+    ]
+
+
+def by_name(parts: Any, synonyms: Mapping[str, str]) -> BeforeValidator:
+    """Accepts a bare name for an object of that name (`"adam"` for `{"name": "adam"}`), and other libraries' names."""
+    names = names_of(parts)
+    synonyms = {theirs: ours for theirs, ours in synonyms.items() if ours in names}
+
+    def as_object(value: Any) -> Any:
+        if isinstance(value, str):
+            value = {"name": value}
+        if isinstance(value, dict) and isinstance(value.get("name"), str):
+            return {**value, "name": synonyms.get(value["name"], value["name"])}
+        return value
+
+    bare: Any = Literal[tuple([*names, *synonyms])]
+    either: Any = Annotated[parts, Field(discriminator="name")] | bare
+    return BeforeValidator(as_object, json_schema_input_type=either)
+
+
+def one_of(literal: Any, synonyms: Mapping[str, str]) -> BeforeValidator:
+    """Accepts other libraries' words for those of a `Literal`."""
+
+    def as_ours(value: Any) -> Any:
+        return synonyms.get(value, value) if isinstance(value, str) else value
+
+    either: Any = Literal[tuple([*get_args(literal), *synonyms])]
+    return BeforeValidator(as_ours, json_schema_input_type=either)
+
+
+def distinct(values: list[Any]) -> list[Any]:
+    """Refuses a list that says something twice."""
+    if len(set(values)) != len(values):
+        raise ValueError("something is named twice")
+    return values
+
+
+# Marks of a field that takes JSON of two types: pydantic says which of them it refuses, and no pointer shows them.
+TEXT, LIST, OBJECT = Tag("(text)"), Tag("(list)"), Tag("(object)")
+TEXT_OR_LIST = Discriminator(lambda value: LIST.tag if isinstance(value, list) else TEXT.tag)
+TEXT_OR_OBJECT = Discriminator(lambda value: OBJECT.tag if isinstance(value, dict) else TEXT.tag)
+JSON_TYPES = {TEXT.tag, LIST.tag, OBJECT.tag}

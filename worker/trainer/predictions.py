@@ -1,0 +1,33 @@
+"""From logits to what a user reads: classes, probabilities, numbers."""
+
+from typing import assert_never
+
+import torch
+from torch import Tensor
+
+from core.spec.network import OutputActivation
+from worker.trainer.examples import Examples
+from worker.trainer.network import Forward
+
+EVALUATION_ROWS = 8192  # rows a forward pass without gradients takes at once
+
+
+@torch.no_grad()
+def logits_of(forward: Forward, examples: Examples) -> Tensor:
+    """Logits of all rows, (rows, units); the network must be in `eval()`."""
+    return torch.cat([forward(part.features, part.codes) for part in examples.parts(EVALUATION_ROWS)])
+
+
+def activated(logits: Tensor, output: OutputActivation) -> Tensor:
+    """The predictions: probabilities, or numbers."""
+    match output:
+        case "softmax":
+            return logits.softmax(1)
+        case "sigmoid":
+            return logits.sigmoid()
+        case "exp":
+            return logits.exp()
+        case "linear":
+            return logits
+        case _:
+            assert_never(output)

@@ -1,0 +1,58 @@
+"""From the table's arrays to rows ready for the network: split, preprocessing fitted on training rows, tensors."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from core import errors
+from core.spec.network import BatchNorm, flat
+from worker.trainer import preprocessing, split
+from worker.trainer.examples import Examples
+from worker.trainer.order import TrainingOrder
+from worker.trainer.preprocessing import Preprocessing, Rows
+from worker.trainer.split import Parts
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is trained on, measured on, and looked at once."""
+
+    preprocessing: Preprocessing
+    parts: Parts
+    train: Examples
+    validation: Examples
+    test: Examples
+
+
+def prepare(order: TrainingOrder, device: torch.device, *, refit: bool) -> Prepared:
+    """Raises a `DataInvalid` when the rows cannot be trained on. In a `refit` the validation rows train as well."""
+    spec, table = order.spec, preprocessing.Table(order)
+    target, values, rows = preprocessing.read_target(order, table)
+    parts = split.draw(spec.split, rows, values if values.ndim == 1 else values[:, 0])
+    if refit:
+        together = np.sort(np.concatenate([parts.train, parts.validation]))
+        parts = Parts(together, parts.validation[:0], parts.test)
+    fitted = preprocessing.fit(order, table, target, parts.train)
+    weight, sample_weight = preprocessing.read_weights(order, table, values, parts.train)
+    _batch_norm_works(order, len(parts.train))
+
+    def examples(rows: Rows) -> Examples:
+        features, codes = preprocessing.transform(fitted, order, table, rows)
+        return Examples(
+            features=torch.from_numpy(features),
+            target=torch.from_numpy(values[rows]),
+            codes=None if codes is None else torch.from_numpy(codes),
+            weight=None if weight is None else torch.from_numpy(weight[rows]),
+            sample_weight=None if sample_weight is None else torch.from_numpy(sample_weight[rows]),
+        ).to(device)
+
+    return Prepared(fitted, parts, examples(parts.train), examples(parts.validation), examples(parts.test))
+
+
+def _batch_norm_works(order: TrainingOrder, rows: int) -> None:
+    if any(isinstance(layer, BatchNorm) for layer in flat(order.spec.network.layers or [])):
+        if rows < 2:
+            raise errors.DatasetTooSmall("Batch norm needs at least 2 rows to train on.", rows=rows)
+        if order.spec.training.batch_size < 2:
+            raise errors.DataInvalid("Batch norm needs batches of at least 2 rows; a single row has no variance.")
