@@ -184,11 +184,13 @@ def new_job(
     asked: JobOptions,
     sent_spec: dict[str, Any],
     dataset_id: str,
+    cloned_from: str | None = None,
 ) -> Job:
     return Job(
         id=new_id("job"),
         project_id=caller.project_id,
         dataset_id=dataset_id,
+        cloned_from=cloned_from,
         name=asked.name,
         spec=sent_spec,
         annotations=asked.metadata,
