@@ -45,6 +45,7 @@ class JobRead(BaseModel):
     id: str
     name: str | None
     dataset_id: str
+    cloned_from: str | None = Field(description="The job whose clone this is; it may be deleted by now.")
     status: JobStatus
     finished: bool
     phase: str | None = Field(description="More than `status` says; new phases may appear.")
@@ -85,6 +86,7 @@ class JobRead(BaseModel):
                 "artifacts": f"{self}/artifacts",
                 "weights": f"{self}/weights",
                 "cancel": f"{self}/cancel",
+                "clone": f"{self}/clone",
                 "dataset": f"/v1/datasets/{row.dataset_id}",
             },
         )
@@ -97,7 +99,7 @@ def job_or_404(session: Session, caller: Caller, job_id: str) -> Job:
     return found
 
 
-def _read(caller: Caller, job_id: str) -> JobRead:
+def read(caller: Caller, job_id: str) -> JobRead:
     with database.reading() as session:
         job = job_or_404(session, caller, job_id)
         return JobRead.of(job, _attempts(session, [job_id]).get(job_id, []))
@@ -121,7 +123,7 @@ def _attempts(session: Session, job_ids: list[str]) -> dict[str, list[Attempt]]:
 
 async def wait_for_end(caller: Caller, job_id: str, wait: float | None) -> JobRead:
     return await waker.until(
-        job_id, wait or 0.0, lambda: run_in_threadpool(_read, caller, job_id), lambda job: job.finished
+        job_id, wait or 0.0, lambda: run_in_threadpool(read, caller, job_id), lambda job: job.finished
     )
 
 
@@ -206,6 +208,6 @@ async def cancel_job(job_id: JobId, request: Request, caller: CurrentCaller) -> 
             lifecycle.request_cancel(session, caller.project_id, job_id, asked.keep, force=asked.force)
         queue.wake(job_id)
         queue.ring()
-        return _read(caller, job_id)
+        return read(caller, job_id)
 
     return await run_in_threadpool(cancel)

@@ -182,8 +182,8 @@ def from_validation(error: ValidationError, root: type[BaseModel]) -> errors.Inv
             path.append(one["ctx"]["discriminator"].strip("'"))
         field: errors.FieldError = {"pointer": errors.pointer(*path), "code": _code(one), "message": _sentence(one)}
         if one["type"] == "extra_forbidden":
-            meant = _meant(str(one["loc"][-1]), siblings)
-            field |= {"suggestion": meant} if meant else {}
+            near = meant(str(one["loc"][-1]), siblings)
+            field |= {"suggestion": near} if near else {}
         found.append(field)
     return errors.InvalidSpec(errors=found)
 
@@ -250,11 +250,11 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _tags(model: type[BaseModel]) -> set[str]:
-    tags = (model.model_fields[name].annotation for name in ("name", "type") if name in model.model_fields)
+    tags = (model.model_fields[name].annotation for name in ("name", "type", "op") if name in model.model_fields)
     return {tag for annotation in tags for tag in get_args(annotation) if isinstance(tag, str)}
 
 
-def _meant(name: str, siblings: Iterable[str]) -> str | None:
+def meant(name: str, siblings: Iterable[str]) -> str | None:
     """The field that was meant: beside the unknown one, or a level below."""
     known = set(siblings)
     ours = HABITS.get(name, name)

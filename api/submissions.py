@@ -1,47 +1,49 @@
 """Submitting a job: JSON that names a dataset, or a form that brings one. The row is committed, then the bell rings."""
 
-import hashlib
 from collections.abc import Callable
 from typing import Annotated, Any
 
-import rfc8785
-from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from api import strict_json, uploads
+from api import idempotency, strict_json, uploads
+from api.idempotency import IdempotencyKey
 from api.jobs import PRIORITIES, JobRead, Priority, say_when_to_ask_again, wait_for_end
 from api.keys import Caller, CurrentCaller
 from api.metrics import JOBS_SUBMITTED, UPLOADED_BYTES
 from api.problems import responses, validated
 from api.waiting import wait_seconds
 from core import database, errors, lifecycle, queue, storage
-from core.database import insert_or_nothing, limit_lock_wait, now
+from core.database import now
 from core.ids import new_id
 from core.spec import TrainingSpec
-from core.tables import Dataset, IdempotentRequest, Job
+from core.tables import Dataset, Job
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+PATH = "/v1/jobs"
+router = APIRouter(prefix=PATH, tags=["jobs"])
 
-LOCK_NOT_AVAILABLE = "55P03"  # Postgres
-IDEMPOTENCY_WAIT = 5  # seconds for the first request with the same key
 Metadata = dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]]
 
 
 class JobOptions(BaseModel):
-    """What a job has besides its dataset."""
+    """What a job has besides its dataset and its spec."""
 
     model_config = ConfigDict(extra="forbid")
 
     name: str | None = Field(default=None, max_length=255, description="A name to show.")
     metadata: Metadata = Field(default={}, max_length=32, description="Your own texts, to find the job by.")
     priority: Priority = Field(default="normal", description="Among the jobs of this project.")
+
+
+class JobWithFile(JobOptions):
+    """What a form has besides its file."""
+
     spec: TrainingSpec
 
 
-class JobCreate(JobOptions):
+class JobCreate(JobWithFile):
     dataset_id: str = Field(max_length=64, description="A dataset of this project; it may still be processing.")
 
 
@@ -96,20 +98,13 @@ async def create_job(
     response: Response,
     caller: CurrentCaller,
     wait: Annotated[float | None, Depends(wait_seconds)] = None,
-    idempotency_key: Annotated[str | None, Header(description="The same key and body give the same job.")] = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> JobRead:
     """Submits a training: JSON that names a dataset, or a form that brings one (`-F file=@x.csv -F 'spec={...}'`).
 
     The answer is always 202 and the job. Its row is committed before this answers; a broker that is away delays
     neither. With `?wait=60` the answer waits for the end of the job, as long as that.
     """
-    if idempotency_key is not None and not (
-        len(request.headers.getlist("idempotency-key")) == 1
-        and 0 < len(idempotency_key) <= 255
-        and idempotency_key.isascii()
-        and idempotency_key.isprintable()
-    ):
-        raise errors.InvalidIdempotencyKey()
     content_type = uploads.media_type(request)
     if content_type == "multipart/form-data":
         job_id, replayed = await _create_from_form(request, caller, idempotency_key)
@@ -119,6 +114,11 @@ async def create_job(
         raise errors.UnsupportedMediaType(
             "A job is sent as `application/json`, or as `multipart/form-data` with `file` and `spec`."
         )
+    return await accepted(caller, job_id, replayed, wait, response)
+
+
+async def accepted(caller: Caller, job_id: str, replayed: bool, wait: float | None, response: Response) -> JobRead:
+    """The answer to a request that made a job, or made it before."""
     found = await wait_for_end(caller, job_id, wait)
     response.headers["Location"] = f"/v1/jobs/{job_id}"
     if replayed:
@@ -130,12 +130,13 @@ async def create_job(
 async def _create_from_json(request: Request, caller: Caller, key: str | None) -> tuple[str, bool]:
     text = await uploads.whole(request)
 
-    def submit() -> tuple[str, bool]:
+    def create() -> tuple[str, bool]:
         body = strict_json.read(text)  # here and not in the loop: a hostile megabyte takes a second to refuse
         asked = validated(JobCreate, body)
-        return _submit(caller, asked, body["spec"], _fingerprint(body), key, request.state.request_id)
+        job = new_job(request, caller, asked, body["spec"], asked.dataset_id)
+        return submit(job, key, idempotency.fingerprint(PATH, body))
 
-    return await run_in_threadpool(submit)
+    return await run_in_threadpool(create)
 
 
 async def _create_from_form(request: Request, caller: Caller, key: str | None) -> tuple[str, bool]:
@@ -145,16 +146,16 @@ async def _create_from_form(request: Request, caller: Caller, key: str | None) -
         body, asked = await run_in_threadpool(_options_of, texts)
         kind = uploads.format_of_file(file)
         dataset_id, stored = await uploads.store(uploads.file_pieces(file))
-    fingerprint = _fingerprint({**body, "file": stored.sha256})
+    job = new_job(request, caller, asked, body["spec"], dataset_id)
+    fingerprint = idempotency.fingerprint(PATH, {**body, "file": stored.sha256})
     shown = uploads.shown_name(file.filename, f"dataset.{kind}")
 
     def brought(session: Session) -> Dataset:
         return uploads.new_dataset(session, dataset_id, caller.project_id, shown, kind, stored)
 
-    def submit() -> tuple[str, bool]:
+    def create() -> tuple[str, bool]:
         try:
-            request_id = request.state.request_id
-            job_id, replayed = _submit(caller, asked, body["spec"], fingerprint, key, request_id, brought)
+            job_id, replayed = submit(job, key, fingerprint, brought)
         except errors.Problem:
             storage.storage().delete(storage.upload_key(dataset_id))
             raise
@@ -162,81 +163,57 @@ async def _create_from_form(request: Request, caller: Caller, key: str | None) -
             storage.storage().delete(storage.upload_key(dataset_id))  # the first request's dataset has its own
         return job_id, replayed
 
-    found = await run_in_threadpool(submit)
+    found = await run_in_threadpool(create)
     UPLOADED_BYTES.inc(stored.bytes)
     return found
 
 
-def _options_of(texts: dict[str, str]) -> tuple[dict[str, Any], JobOptions]:
+def _options_of(texts: dict[str, str]) -> tuple[dict[str, Any], JobWithFile]:
     body: dict[str, Any] = {
         name: strict_json.read(text.encode("utf-8", "surrogatepass")) if name in ("spec", "metadata") else text
         for name, text in texts.items()
     }
     if not all(strict_json.is_text(text) for text in texts.values()):
         raise errors.InvalidText()
-    return body, validated(JobOptions, body)
+    return body, validated(JobWithFile, body)
 
 
-def _fingerprint(body: Any) -> str:
-    try:
-        return hashlib.sha256(b"POST /v1/jobs " + rfc8785.dumps(body)).hexdigest()
-    except rfc8785.CanonicalizationError as error:
-        raise errors.InvalidSpec("An integer is too large.") from error
-
-
-def _submit(
+def new_job(
+    request: Request,
     caller: Caller,
     asked: JobOptions,
     sent_spec: dict[str, Any],
-    fingerprint: str,
-    key: str | None,
-    request_id: str,
-    brought: Callable[[Session], Dataset] | None = None,
+    dataset_id: str,
+    cloned_from: str | None = None,
+) -> Job:
+    return Job(
+        id=new_id("job"),
+        project_id=caller.project_id,
+        dataset_id=dataset_id,
+        cloned_from=cloned_from,
+        name=asked.name,
+        spec=sent_spec,
+        annotations=asked.metadata,
+        priority=PRIORITIES[asked.priority],
+        warnings=[],
+        request_id=request.state.request_id,
+    )
+
+
+def submit(
+    job: Job, key: str | None, fingerprint: str, brought: Callable[[Session], Dataset] | None = None
 ) -> tuple[str, bool]:
     """Commits the job (with its dataset, where it brings one), then rings. Returns its id, and whether it was there."""
-    job_id = new_id("job")
     with database.writing() as session:
         if key is not None:
-            earlier = _claimed_key(session, caller, key, fingerprint, job_id)
+            earlier = idempotency.claim(session, job, key, fingerprint)
             if earlier is not None:
                 return earlier, True
         if brought is not None:
-            dataset_id = lifecycle.submit_dataset(session, brought(session)).id
-        else:
-            assert isinstance(asked, JobCreate)
-            dataset_id = asked.dataset_id
-        job = Job(
-            id=job_id,
-            project_id=caller.project_id,
-            dataset_id=dataset_id,
-            name=asked.name,
-            spec=sent_spec,
-            annotations=asked.metadata,
-            priority=PRIORITIES[asked.priority],
-            warnings=[],
-            request_id=request_id,
-            created_at=now(session),
-        )
+            lifecycle.submit_dataset(session, brought(session))
+        job.created_at = now(session)
         lifecycle.submit_job(session, job)
         session.commit()
     JOBS_SUBMITTED.inc()
     queue.ring()
-    return job_id, False
-
-
-def _claimed_key(session: Session, caller: Caller, key: str, fingerprint: str, job_id: str) -> str | None:
-    """Takes an Idempotency-Key for this job, or returns the job that has it."""
-    mine = {"fingerprint": fingerprint, "job_id": job_id, "created_at": now(session)}
-    limit_lock_wait(session, IDEMPOTENCY_WAIT)
-    try:
-        if insert_or_nothing(session, IdempotentRequest, project_id=caller.project_id, key=key, **mine):
-            return None
-    except OperationalError as error:
-        if getattr(error.orig, "sqlstate", None) != LOCK_NOT_AVAILABLE:
-            raise
-        # the first request with this key is still in its transaction
-        raise errors.IdempotencyInProgress(headers={"Retry-After": "1"}) from error
-    earlier = session.get_one(IdempotentRequest, (caller.project_id, key))
-    if earlier.fingerprint != fingerprint:
-        raise errors.IdempotencyKeyReused()
-    return earlier.job_id
+    return job.id, False

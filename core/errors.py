@@ -155,6 +155,18 @@ class InvalidText(Problem):
     status = 422
 
 
+class PatchNotApplicable(Problem):
+    """An operation of the patch does not fit the spec; nothing of the patch was applied."""
+
+    status = 422
+
+
+class PatchTestFailed(Problem):
+    """A `test` operation of the patch found another value in the spec; nothing of the patch was applied."""
+
+    status = 422
+
+
 class IdempotencyKeyReused(Problem):
     """This Idempotency-Key was already used with another body; draw a new key for a new request."""
 

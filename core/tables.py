@@ -113,6 +113,7 @@ class Job(Row):
     id: Mapped[Id]
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
     dataset_id: Mapped[str] = mapped_column(index=True)  # no foreign key: a job outlives its dataset
+    cloned_from: Mapped[str | None]  # another job; no foreign key, for the same reason
     name: Mapped[str | None]
     status: Mapped[JobStatus] = mapped_column(Text)
     phase: Mapped[str | None]

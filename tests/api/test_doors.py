@@ -121,6 +121,7 @@ JOB_DOORS = [
     ("GET", "/weights"),
     ("HEAD", "/weights"),
     ("POST", "/cancel"),
+    ("POST", "/clone"),
 ]
 
 
