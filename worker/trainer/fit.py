@@ -19,6 +19,7 @@ from core.spec.network import Output
 from core.spec.optimizers import Lbfgs
 from core.spec.schedules import PlateauRate
 from core.spec.training import Training
+from worker.trainer.backward import gradient_of
 from worker.trainer.device import restore_noise, seed_noise
 from worker.trainer.examples import Examples
 from worker.trainer.guard import offence
@@ -64,8 +65,9 @@ def fit(
     """
     training, network, updater, at = spec.training, state.network, state.updater, state.at
     parameters: list[Tensor] = list(network.parameters())
+    weights = [parameter.detach() for parameter in parameters]
     forward, criterion = as_function(network), criterion_of(training.loss, output_of(spec).activation)
-    penalty, limits = penalty_of(network), norm_limits(network)
+    gradient, penalty, limits = gradient_of(parameters), penalty_of(network), norm_limits(network)
     low_bits, probe = autocast(training.precision, train.features.device), Probe(network, train)
 
     def of_one_batch(rows: Tensor) -> tuple[Tensor, Tensor, Gradients]:
@@ -74,8 +76,8 @@ def fit(
             logits = forward(features, codes)  # 1 forward propagation
         loss = criterion(logits, target, weight)  # 2 the error
         objective = loss if penalty is None else loss + penalty()
-        gradients = torch.autograd.grad(objective, parameters)  # 3 backward propagation: the chain rule
-        return logits.detach(), loss.detach(), list(gradients)
+        gradients = gradient(objective)  # 3 backward propagation: the chain rule, by autograd
+        return logits.detach(), loss.detach(), gradients
 
     backpropagate = _in_parts(of_one_batch, training.batch_size, train) if training.accumulate > 1 else of_one_batch
 
@@ -95,7 +97,8 @@ def fit(
             if not math.isfinite(value):
                 state.offence = {"batch": at.update + 1, **offence(network, train, rows)}
                 break
-            state.seen.append(logits)
+            if training.metrics:
+                state.seen.append(logits)
 
             is_last = at.update + 1 == len(updates) or at.step + 1 == training.steps
             if probing := is_last or time.monotonic() - spoke >= STEP_SECONDS:
@@ -104,7 +107,7 @@ def fit(
             updater.step(gradients, lambda: _evaluate(backpropagate, rows, spec, epoch))  # noqa: B023 # 4 weight update
             limit_norms(limits)
             if state.average is not None and training.ema_decay is not None:
-                torch._foreach_lerp_(state.average, parameters, 1 - training.ema_decay)
+                torch._foreach_lerp_(state.average, weights, 1 - training.ema_decay)
             at.update, at.step = at.update + 1, at.step + 1
 
             if probing:

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
 
 from core import errors
 from core.spec import TrainingSpec
@@ -92,9 +91,8 @@ def _before_the_first_step(spec: TrainingSpec, prepared: Prepared, device: torch
     network = build(
         spec.network.layers or [], output_of(spec), len(fitted.features), spec.training.seed, embeddings
     ).to(device)
-    parameters: list[Tensor] = list(network.parameters())
-    average = [parameter.detach().clone() for parameter in parameters] if spec.training.ema_decay else None
-    return TrainingState(network, updater(spec.training.optimizer, parameters), average)
+    average = [parameter.detach().clone() for parameter in network.parameters()] if spec.training.ema_decay else None
+    return TrainingState(network, updater(spec.training.optimizer, list(network.parameters())), average)
 
 
 def _follow(order: TrainingOrder, channel: Channel, now: TrainingState, prepared: Prepared) -> str | None:

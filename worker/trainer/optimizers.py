@@ -55,7 +55,10 @@ class Updater(Protocol):
         """Puts that back."""
 
 
-def updater(chosen: AnyOptimizer, parameters: list[Tensor]) -> Updater:
+def updater(chosen: AnyOptimizer, network: Sequence[Tensor]) -> Updater:
+    """What moves these parameters: their memory, apart from the graph, so that no update has to switch autograd off."""
+    parameters = [parameter.detach() for parameter in network]
+
     def zeros() -> list[Tensor]:
         return [torch.zeros_like(parameter) for parameter in parameters]
 
@@ -172,7 +175,6 @@ class AdamUpdater(_Buffers):
         if not _works(kernel, *lists, largest, steps, lr=0.0, **self._options):
             self._kernel = self._call_public(public)
 
-    @torch.no_grad()
     def step(self, gradients: Sequence[Tensor], again: Evaluate) -> None:
         self._steps += 1
         self._kernel(
@@ -223,7 +225,6 @@ class SgdUpdater(_Buffers):
             **self._options,
         )
 
-    @torch.no_grad()
     def step(self, gradients: Sequence[Tensor], again: Evaluate) -> None:
         first = not self._has_stepped  # torch's first velocity is the gradient itself, without dampening
         lists: tuple[list[Tensor], ...] = (self._parameters, list(gradients), self._velocity)
@@ -257,7 +258,6 @@ class ListUpdater(_Buffers):
         self._options = {"weight_decay": chosen.weight_decay, **options}
         super().__init__({**buffers, "steps": self._steps})
 
-    @torch.no_grad()
     def step(self, gradients: Sequence[Tensor], again: Evaluate) -> None:
         self._function(
             self._parameters, list(gradients), *self._lists, foreach=True, lr=self.learning_rate, **self._options
@@ -284,7 +284,6 @@ class AdafactorUpdater(_Buffers):
             [None if parameter.dim() > 1 else next(of_squares) for parameter in parameters],
         ]
 
-    @torch.no_grad()
     def step(self, gradients: Sequence[Tensor], again: Evaluate) -> None:
         rows, columns, squares = self._lists
         adafactor(

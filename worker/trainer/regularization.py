@@ -34,13 +34,12 @@ def penalty_of(network: Network) -> Callable[[], Tensor] | None:
 def norm_limits(network: Network) -> list[tuple[Tensor, float]]:
     """The matrices whose rows, the weights into one unit, have a longest length."""
     return [
-        (module.weight, module.chosen.max_norm)
+        (module.weight.detach(), module.chosen.max_norm)
         for module in network.modules()
         if isinstance(module, Linear) and module.chosen.max_norm is not None
     ]
 
 
-@torch.no_grad()
 def limit_norms(limits: list[tuple[Tensor, float]]) -> None:
     for weight, longest in limits:
         torch.renorm(weight, 2, 0, longest, out=weight)
