@@ -1,5 +1,6 @@
 """What a training process is told: the resolved spec, and where its table's arrays lie. Pydantic only, no torch."""
 
+from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -32,5 +33,9 @@ class TrainingOrder(BaseModel):
     checkpoint_seconds: float
     stop: Literal["cancel", "cancel_keep_last"] | None = None  # cancelled before this attempt began: only export
 
+    @cached_property
+    def _by_name(self) -> dict[str, TableColumn]:
+        return {column.name: column for column in self.columns}
+
     def column(self, name: str) -> TableColumn:
-        return next(column for column in self.columns if column.name == name)
+        return self._by_name[name]

@@ -18,6 +18,7 @@ from worker.trainer.order import TableColumn, TrainingOrder
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
 
+COLUMNS_AT_ONCE, ROWS_AT_ONCE = 64, 2048  # of the table, while its columns become rows
 SHARES_TOLERANCE = 1e-3  # by which the shares of a row may miss 1
 
 
@@ -79,9 +80,10 @@ class Preprocessing(BaseModel):
 
 
 class Table:
-    """The arrays that ingest has stored, mapped into memory one column at a time.
+    """The arrays that ingest has stored, read one column at a time.
 
-    A whole file would count against the memory of this process, also where the spec uses one column of a thousand.
+    A whole file would count against the memory of this process, also where the spec uses one column of a thousand. One
+    column is read twice as fast as it is mapped: mapping pays for each page.
     """
 
     def __init__(self, order: TrainingOrder) -> None:
@@ -110,7 +112,7 @@ def _row(path: str, row: int) -> NDArray[Any]:
         np.lib.format.read_magic(file)
         (_, length), _, kind = np.lib.format.read_array_header_1_0(file)
         start = file.tell() + row * length * kind.itemsize
-    return np.memmap(path, kind, mode="r", offset=start, shape=(length,))
+        return np.fromfile(file, kind, length, offset=start - file.tell())
 
 
 def read_target(order: TrainingOrder, table: Table) -> tuple[Target, NDArray[Any], Rows]:
@@ -193,16 +195,27 @@ def fit(order: TrainingOrder, table: Table, target: Target, rows: Rows) -> Prepr
 
 
 def _fit_number(name: str, raw: Floats, impute: str | None, scale: str | None) -> NumberInput:
-    known = raw[np.isfinite(raw)].astype(np.float64)
+    """From float32 values on, in float64: the deviation of a constant column is 0, and no rounding noise."""
+    finite = np.isfinite(raw)
+    known = raw if finite.all() else raw[finite]
     if not len(known):
         return NumberInput(name=name, imputed=0.0, mean=0.0, scale=1.0)
-    imputed = float(np.float32(np.mean(known) if impute == "mean" else np.median(known)))
+    imputed = float(np.float32(known.astype(np.float64).mean() if impute == "mean" else _median(known)))
     if scale == "none":
         return NumberInput(name=name, imputed=imputed, mean=0.0, scale=1.0)
-    filled = np.where(np.isfinite(raw), raw, np.float32(imputed)).astype(np.float64)
-    # Float32 values sum up exactly in float64: the deviation of a constant column is 0, and no rounding noise.
-    spread = float(np.float32(np.std(filled)))
-    return NumberInput(name=name, imputed=imputed, mean=float(np.float32(np.mean(filled))), scale=spread or 1.0)
+    filled = (raw if known is raw else np.where(finite, raw, np.float32(imputed))).astype(np.float64)
+    mean = filled.mean()
+    filled -= mean
+    spread = float(np.float32(np.sqrt(np.dot(filled, filled) / len(filled))))
+    return NumberInput(name=name, imputed=imputed, mean=float(np.float32(mean)), scale=spread or 1.0)
+
+
+def _median(values: Floats) -> float:
+    """As numpy's, in a third of its time: these are all numbers."""
+    middle = len(values) // 2
+    parted = np.partition(values, middle)
+    upper = float(parted[middle])
+    return upper if len(values) % 2 else (float(parted[:middle].max()) + upper) / 2
 
 
 def _seen(column: TableColumn, codes: NDArray[np.int32]) -> list[Any]:
@@ -220,8 +233,9 @@ def transform(
     preprocessing: Preprocessing, order: TrainingOrder, table: Table, rows: Rows
 ) -> tuple[Floats, NDArray[np.int32] | None]:
     """The network's inputs of these rows: (rows, features) float32, and (rows, embeddings) codes, if any."""
-    features = np.zeros((len(rows), len(preprocessing.features)), np.float32)
+    features = np.empty((len(rows), len(preprocessing.features)), np.float32)
     embedded: list[NDArray[np.int32]] = []
+    waiting: list[Floats] = []
     place = 0
     for fitted in preprocessing.inputs:
         column = order.column(fitted.name)
@@ -229,13 +243,10 @@ def transform(
             case NumberInput():
                 raw = table.number(column)[rows]
                 filled = np.where(np.isfinite(raw), raw, np.float32(fitted.imputed))
-                features[:, place] = (filled - np.float32(fitted.mean)) / np.float32(fitted.scale)
-                place += 1
+                waiting.append((filled - np.float32(fitted.mean)) / np.float32(fitted.scale))
             case CategoryInput(categories=categories):
                 codes = table.code(column)[rows]
-                for category in categories:
-                    features[:, place] = codes == _code(category, column)
-                    place += 1
+                waiting += [(codes == _code(category, column)).astype(np.float32) for category in categories]
             case EmbeddingInput(categories=categories):
                 place_of = np.zeros(len(column.values or []) + 1, np.int32)  # the last is of a missing value
                 for number, category in enumerate(categories):
@@ -243,7 +254,18 @@ def transform(
                 embedded.append(place_of[table.code(column)[rows]])
             case _:
                 assert_never(fitted)
+        if len(waiting) >= COLUMNS_AT_ONCE or fitted is preprocessing.inputs[-1]:
+            _write_columns(features, place, waiting)
+            place += len(waiting)
+            waiting.clear()
     return features, np.stack(embedded, 1) if embedded else None
+
+
+def _write_columns(features: Floats, place: int, columns: list[Floats]) -> None:
+    """Writes columns beside each other, a few rows at once: a column alone would touch every page of the table."""
+    for start in range(0, len(features), ROWS_AT_ONCE):
+        for offset, column in enumerate(columns):
+            features[start : start + ROWS_AT_ONCE, place + offset] = column[start : start + ROWS_AT_ONCE]
 
 
 def _code(category: Any, column: TableColumn) -> int:
