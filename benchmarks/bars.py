@@ -10,7 +10,8 @@ from workloads import WORKLOADS
 KERAS = ("keras-jax", "keras-jax-32", "keras-torch")  # each trains a new network; the fastest is "best Keras"
 
 # Times faster than a peer (or the share of the limit): the bar, and the aim where there is one.
-BARS: dict[str, dict[str, tuple[float, float | None]]] = {
+Asked = dict[str, tuple[float, float | None]]
+BARS: dict[str, Asked] = {
     "W1": {
         "textbook": (2.2, 3),
         "keras": (2.2, 3),
@@ -36,7 +37,7 @@ BARS: dict[str, dict[str, tuple[float, float | None]]] = {
         "limit": (0.60, 0.75),
     },
 }
-BARS_BF16: dict[str, tuple[float, float | None]] = {
+BARS_BF16: Asked = {
     "textbook": (2.2, None),
     "keras": (1.8, None),
     "sklearn": (2.2, None),
@@ -86,9 +87,7 @@ def _loss(row: str, ours: Measured) -> Figure:
     )
 
 
-def _ratios(
-    row: str, ours: Measured, found: dict[str, Measured], bars: dict[str, tuple[float, float | None]]
-) -> list[Figure]:
+def _ratios(row: str, ours: Measured, found: dict[str, Measured], bars: Asked) -> list[Figure]:
     figures = []
     for against, (bar, aim) in bars.items():
         bounded = times_faster(ours, against, found)

@@ -7,7 +7,7 @@ import bootstrap
 from rounds import PEERS, Measured
 from workloads import WORKLOADS
 
-WIDTH, LABELS, RIGHT = 760, 250, 150
+WIDTH, LABELS, RIGHT = 800, 290, 150
 LINE, BAR, PANEL_HEAD, PANEL_GAP = 24, 14, 34, 18
 PLOT = WIDTH - LABELS - RIGHT
 
@@ -28,12 +28,18 @@ def draw(found: dict[str, dict[str, Measured]]) -> str:
     parts: list[str] = []
     top = 0
     for name, measured in found.items():
-        rows = ratios(measured)
-        parts.append(f'<text class="head" x="0" y="{top + 18}">{name}</text>')
-        parts.append(f'<text class="quiet" x="36" y="{top + 18}">{escape(WORKLOADS[name].title)}</text>')
-        top += PANEL_HEAD
-        parts += panel(name, rows, top, best=bars.best_keras(measured))
-        top += len(rows) * LINE + PANEL_GAP
+        for key, title, asked in (
+            ("ours", WORKLOADS[name].title, bars.BARS[name]),
+            ("ours-bf16", f"{WORKLOADS[name].title}; ours in bfloat16", bars.BARS_BF16),
+        ):
+            if key not in measured or measured[key].not_run:
+                continue
+            rows = ratios(measured, key)
+            parts.append(f'<text class="head" x="0" y="{top + 18}">{name}</text>')
+            parts.append(f'<text class="quiet" x="36" y="{top + 18}">{escape(title)}</text>')
+            top += PANEL_HEAD
+            parts += panel(rows, asked, top, best=bars.best_keras(measured))
+            top += len(rows) * LINE + PANEL_GAP
     key = "times faster than each peer, one core; tick: what is asked for; line: equal speed; whisker: 95 % bounds"
     parts.append(f'<text class="quiet" x="0" y="{top + 12}">{key}</text>')
     height = top + 24
@@ -45,18 +51,20 @@ def draw(found: dict[str, dict[str, Measured]]) -> str:
     )
 
 
-def ratios(measured: dict[str, Measured]) -> list[tuple[str, str, bootstrap.Bounded]]:
+def ratios(measured: dict[str, Measured], ours: str) -> list[tuple[str, str, bootstrap.Bounded]]:
     """(key, title, times faster) of each peer."""
     rows = []
     for peer in PEERS:
         if peer.key in measured:
-            bounded = bars.times_faster(measured["ours"], peer.key, measured)
+            bounded = bars.times_faster(measured[ours], peer.key, measured)
             assert bounded is not None
             rows.append((peer.key, peer.title, bounded))
     return rows
 
 
-def panel(name: str, rows: list[tuple[str, str, bootstrap.Bounded]], top: int, best: str | None) -> list[str]:
+def panel(
+    rows: list[tuple[str, str, bootstrap.Bounded]], asked_of: bars.Asked, top: int, best: str | None
+) -> list[str]:
     longest = max([1.0, *(bounded.high for _, _, bounded in rows)])
 
     def across(value: float) -> float:
@@ -73,11 +81,11 @@ def panel(name: str, rows: list[tuple[str, str, bootstrap.Bounded]], top: int, b
             f'<rect class="{kind}" x="{LABELS}" y="{middle - BAR / 2}" width="{width:.1f}" height="{BAR}" rx="2"/>'
         )
         parts.append(line("bounds", across(bounded.low), middle, across(bounded.high), middle))
-        asked = bars.BARS[name].get("keras" if key == best else key)
+        asked = asked_of.get("keras" if key == best else key)
         if asked is not None:
             parts.append(line("target", across(asked[0]), middle - BAR / 2 - 3, across(asked[0]), middle + BAR / 2 + 3))
         note = "" if asked is None else f' <tspan class="quiet">asked {asked[0]:g}</tspan>'
-        end = max(across(bounded.high), across(asked[0]) if asked else 0) + 8
+        end = max(across(bounded.high), across(1), across(asked[0]) if asked else 0) + 8
         parts.append(f'<text x="{end}" y="{middle + 5}">{bounded.value:.2f} x{note}</text>')
     parts.append(line("one", across(1), top, across(1), top + len(rows) * LINE))
     return parts

@@ -46,13 +46,17 @@ PEERS = (
     Contestant("keras-jax", "Keras on jax", "peers.keras_fit", environment=JAX),
     Contestant("keras-jax-32", "Keras on jax, 32 steps a call", "peers.keras_fit", STEPS_32, JAX),
     Contestant(
-        "keras-jax-kept", "the same, compiled before", "peers.keras_fit", STEPS_32 | {"keep_compiled": True}, JAX
+        "keras-jax-kept",
+        "Keras on jax, 32 steps, compiled before",
+        "peers.keras_fit",
+        STEPS_32 | {"keep_compiled": True},
+        JAX,
     ),
     Contestant("keras-torch", "Keras on torch", "peers.keras_fit", environment={"KERAS_BACKEND": "torch"}),
     Contestant("sklearn", "scikit-learn MLPClassifier", "peers.sklearn_fit"),
     Contestant("lightning", "Lightning", "peers.lightning_fit"),
     Contestant("skorch", "skorch", "peers.skorch_fit"),
-    Contestant("jax-scan", "jax, an epoch one scan, compiled before", "peers.jax_scan", environment=JAX),
+    Contestant("jax-scan", "jax, a scan an epoch, compiled before", "peers.jax_scan", environment=JAX),
 )
 
 
