@@ -39,7 +39,9 @@ def main() -> int:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="default: both")
     parser.add_argument("--core", type=int, help="the core of all contestants (default: the last)")
     parser.add_argument(
-        "--write", action="store_true", help=f"write {page.PAGE.relative_to(rounds.ROOT)} and its chart"
+        "--write",
+        action="store_true",
+        help=f"write {page.PAGE.relative_to(rounds.ROOT)} and its chart, from this run alone",
     )
     parser.add_argument("--json", action="store_true", help="machine-readable output")
     parser.add_argument("--strict", action="store_true", help="exit with 1 when a target is missed")
