@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+PEERS  := .bench-venv
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo serve test test-long lint format docs bench
@@ -43,7 +44,13 @@ format: setup  ## what ruff can mend
 docs: setup  ## the pages of docs/ that are written from the code
 	$(BIN)/python -m docs.generate
 
-bench: setup  ## the tables that docs/ quotes
+$(PEERS)/.ready: benchmarks/peers/requirements.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/pip install --quiet --disable-pip-version-check --requirement benchmarks/peers/requirements.txt
+	@touch $@
+
+bench: setup $(PEERS)/.ready  ## the tables that docs/ quotes, and the engine beside its peers (an hour)
 	$(BIN)/python benchmarks/latency.py
 	$(BIN)/python benchmarks/burst.py
 	$(BIN)/python benchmarks/footprint.py
+	$(BIN)/python benchmarks/engine.py --write

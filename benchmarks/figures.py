@@ -12,25 +12,39 @@ from rich.table import Table
 
 @dataclass(frozen=True)
 class Figure:
-    """One number. With `at_most`, `at_least` or `exactly` it has a target."""
+    """One number, or the note why there is none. With `at_most`, `at_least` or `exactly` it has a target."""
 
     name: str
-    value: float
+    value: float | None
     unit: str = ""
     at_most: float | None = None
     at_least: float | None = None
     exactly: float | None = None
+    aim: float | None = None  # beyond the target: where this is meant to end
+    low: float | None = None  # bounds, where the value is one of several
+    high: float | None = None
+    digits: int = 1
+    note: str = ""
+
+    @property
+    def measured(self) -> str:
+        if self.value is None:
+            return f"not run: {self.note}"
+        value = f"{self.value:,.{self.digits}f}" if isinstance(self.value, float) else f"{self.value:,}"
+        bounds = "" if self.low is None else f" ({self.low:,.{self.digits}f} to {self.high:,.{self.digits}f})"
+        return f"{value} {self.unit}".rstrip() + bounds
 
     @property
     def target(self) -> str:
         for sign, bound in (("<=", self.at_most), (">=", self.at_least), ("=", self.exactly)):
             if bound is not None:
-                return f"{sign} {bound:g} {self.unit}".rstrip()
+                aim = "" if self.aim is None else f", aim {self.aim:g}"
+                return f"{sign} {bound:.4g} {self.unit}".rstrip() + aim
         return ""
 
     @property
     def met(self) -> bool | None:
-        if not self.target:
+        if not self.target or self.value is None:
             return None
         return (
             (self.at_most is None or self.value <= self.at_most)
@@ -51,9 +65,8 @@ def report(title: str, figures: Iterable[Figure], *, as_json: bool, strict: bool
         for name, justify in (("", "left"), ("measured", "right"), ("target", "left"), ("", "left")):
             table.add_column(name, justify=justify)  # type: ignore[arg-type]
         for figure in figures:
-            value = f"{figure.value:,.1f}" if isinstance(figure.value, float) else f"{figure.value:,}"
             verdict = {None: "", True: "[green]pass[/]", False: "[bold red]MISSED[/]"}[figure.met]
-            table.add_row(figure.name, f"{value} {figure.unit}".rstrip(), figure.target, verdict)
+            table.add_row(figure.name, figure.measured, figure.target, verdict)
         Console(highlight=False, width=120).print(table)
     return 1 if strict and missed else 0
 
