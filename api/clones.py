@@ -27,6 +27,7 @@ from api.problems import meant, responses, validated
 from api.submissions import JobCreate, JobOptions
 from api.waiting import wait_seconds
 from core import errors
+from core.resolve.output import DEFAULT_HIDDEN
 from core.settings import settings
 from core.spec import TrainingSpec
 
@@ -76,8 +77,8 @@ class JobClone(JobOptions):
     patch: list[Operation] = Field(
         default=[],
         max_length=MAX_OPERATIONS,
-        description="JSON Patch (RFC 6902) of the spec as sent. A section that it names and that was not sent, as "
-        "`/training`, is filled from the resolved spec first.",
+        description="JSON Patch (RFC 6902) of the spec as sent. What it names and was not sent, as `/training` or "
+        "`/training/optimizer`, is filled from the resolved spec first.",
     )
 
 
@@ -154,12 +155,37 @@ def _body_of_create(parent: JobRead, asked: JobClone) -> dict[str, Any]:
 
 
 def _filled(parent: JobRead, patch: Sequence[Operation]) -> dict[str, Any]:
-    """The spec as sent, with the sections that the patch names and nobody sent as they were settled, or will be."""
-    places = [place for one in patch for place in (one.path, one.source if isinstance(one, OperationFrom) else "")]
-    named = {place.split("/")[1] for place in places if place}
-    missing = named & set(TrainingSpec.model_fields) - set(parent.spec)
+    """The spec as sent, and what the patch names of it that nobody sent, as that was settled or will be."""
     settled = parent.resolved_spec or TrainingSpec.model_validate(parent.spec)
-    return {**copy.deepcopy(parent.spec), **settled.model_dump(mode="json", include=missing)}
+    whole, spec = settled.model_dump(mode="json"), copy.deepcopy(parent.spec)
+    for one in patch:
+        for place in (one.path, one.source if isinstance(one, OperationFrom) else ""):
+            names = JsonPointer(place).parts
+            if names[:1] == ["network"] and len(names) > 1:
+                _fill_network(spec, whole["network"], short=names[1] in ("hidden", "activation"))
+            _fill(spec, whole, names)
+    return spec
+
+
+def _fill(spec: dict[str, Any], whole: dict[str, Any], names: Sequence[str]) -> None:
+    """Adds the first part on the way that was not sent, with all that is in it."""
+    here: Any = spec
+    for name in names:
+        if not isinstance(here, dict) or not isinstance(whole, dict) or name not in whole:
+            return
+        if name not in here:
+            here[name] = copy.deepcopy(whole[name])
+            return
+        here, whole = here[name], whole[name]
+
+
+def _fill_network(spec: dict[str, Any], settled: dict[str, Any], *, short: bool) -> None:
+    """The two forms of a network exclude each other: what is filled has the form that the patch names."""
+    sent = spec.get("network", {})
+    if short and "network" not in spec:
+        spec["network"] = {"hidden": list(DEFAULT_HIDDEN), "activation": "relu"}
+    elif not short and isinstance(sent, dict) and "layers" not in sent and settled["layers"] is not None:
+        spec["network"] = copy.deepcopy(settled)
 
 
 def _patched(spec: Any, patch: Sequence[Operation]) -> Any:

@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 from numpy.typing import NDArray
-from pydantic import ValidationError
 from workloads import LEARNING_RATE, NotRun, Workload
 
 from core.spec import TrainingSpec
-from worker.trainer.fit import Examples, fit
+from worker.trainer.examples import Examples
+from worker.trainer.fit import fit
 from worker.trainer.network import build
 from worker.trainer.optimizers import updater
 from worker.trainer.state import TrainingState
@@ -24,18 +24,15 @@ LIBRARIES = ("torch",)
 def prepare(workload: Workload, features: NDArray[Any], target: NDArray[Any], **precision: str) -> Callable[[int], Any]:
     if precision and not {"avx512_bf16", "amx_bf16"} & set(Path("/proc/cpuinfo").read_text().split()):
         raise NotRun("this CPU has neither avx512_bf16 nor AMX")
-    try:
-        spec = resolved_spec(workload, precision)
-    except ValidationError:
-        raise NotRun("the spec has no `training.precision` yet") from None
+    spec = resolved_spec(workload, precision)
     train_rows = Examples(torch.from_numpy(features), torch.from_numpy(target))
     no_rows = Examples(train_rows.features[:0], train_rows.target[:0])
 
     def train(seed: int) -> list[NDArray[Any]]:
-        training = spec.training.model_copy(update={"seed": seed})
+        seeded = spec.model_copy(update={"training": spec.training.model_copy(update={"seed": seed})})
         network = build(spec.network.layers, spec.network.output, workload.inputs, seed)
-        state = TrainingState(network, updater(training.optimizer, list(network.parameters())))
-        for _ in fit(training, train_rows, no_rows, state):
+        state = TrainingState(network, updater(spec.training.optimizer, list(network.parameters())))
+        for _ in fit(seeded, train_rows, no_rows, state):
             pass
         return [parameter.detach().numpy().T for parameter in network.parameters()]
 
@@ -56,6 +53,7 @@ def resolved_spec(workload: Workload, precision: dict[str, str]) -> TrainingSpec
                 "batch_size": workload.batch_size,
                 "epochs": workload.epochs,
                 "stop": {"monitor": "train_loss"},
+                "metrics": [],  # as no peer measures any
                 **precision,
             },
         }

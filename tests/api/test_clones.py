@@ -204,13 +204,37 @@ def test_a_section_that_was_filled_and_not_changed_trains_to_the_same_weights(se
     assert sha256(serve, job["id"]) == sha256(serve, parent)
 
 
-def test_a_section_that_was_sent_is_taken_as_it_was(serve: Serve, parent: str) -> None:
-    wrong = refused(serve, parent, "patch_not_applicable", [set_to("/training/optimizer/learning_rate", 0.1)])
+def test_a_part_of_a_sent_section_that_was_not_sent_is_filled_too(serve: Serve, parent: str) -> None:
+    settled = serve.job(parent)["resolved_spec"]["training"]
 
-    job = cloned(serve, parent, patch=[set_to("/training/optimizer", {"name": "adam", "learning_rate": 0.1}, "add")])
+    job = cloned(
+        serve,
+        parent,
+        patch=[set_to("/training/optimizer/learning_rate", 0.1), set_to("/training/stop/patience", 5)],
+    )
 
-    assert wrong == [("/patch/0/path", "path_not_found", None)]
-    assert job["spec"]["training"] == {"epochs": 3, "optimizer": {"name": "adam", "learning_rate": 0.1}}
+    assert job["spec"]["training"] == {
+        "epochs": 3,
+        "optimizer": {**settled["optimizer"], "learning_rate": 0.1},
+        "stop": {**settled["stop"], "patience": 5},
+    }
+
+
+def test_a_network_in_short_form_becomes_its_layers_where_the_patch_names_them(serve: Serve, parent: str) -> None:
+    settled = serve.job(parent)["resolved_spec"]["network"]
+
+    job = cloned(serve, parent, patch=[set_to("/network/layers/0/activation", "tanh")])
+
+    [first, *others] = settled["layers"]
+    assert job["spec"]["network"] == {**settled, "layers": [{**first, "activation": "tanh"}, *others]}
+
+
+def test_a_network_that_was_not_sent_has_a_short_form_too(serve: Serve, parent: str) -> None:
+    short = cloned(serve, parent, patch=[{"op": "remove", "path": "/network"}])
+
+    job = cloned(serve, short["id"], patch=[set_to("/network/hidden", [4])])
+
+    assert job["spec"]["network"] == {"hidden": [4], "activation": "relu"}
 
 
 def test_every_operation_of_the_standard_is_there(serve: Serve, parent: str) -> None:
@@ -287,7 +311,7 @@ def test_a_patch_that_is_none_is_refused_at_its_place(
         (set_to("/network/hidden/" + "9" * 5000, 5), ("path", "path_not_found", None)),
         (set_to("/target/0", "x"), ("path", "path_not_found", None)),
         (set_to("/training/epochs/0", 5), ("path", "path_not_found", None)),
-        (set_to("/training/stop/patience", 5, "add"), ("path", "path_not_found", None)),
+        (set_to("/training/optimizer/momentum/x", 5, "add"), ("path", "path_not_found", None)),
         (set_to("/network/hidden/-", 5), ("path", "not_possible", None)),
         (set_to("/network/hidden/9", 5, "add"), ("path", "not_possible", None)),
         ({"op": "remove", "path": ""}, ("path", "not_possible", None)),
@@ -314,11 +338,11 @@ def test_an_operation_that_does_not_fit_is_refused_with_what_was_meant(
 @pytest.mark.parametrize(
     ("operation", "expected"),
     [
-        (set_to("/training/epochs", 0), {"/spec/training/epochs": "greater_than_equal"}),
+        (set_to("/training/epochs", -1), {"/spec/training/epochs": "greater_than_equal"}),
         (set_to("/training/learning_rate", 0.1, "add"), {"/spec/training/learning_rate": "unknown_field"}),
         (set_to("/trainig", {}, "add"), {"/spec/trainig": "unknown_field"}),
         (set_to("/network/layers", [{"type": "dense"}], "add"), {"/spec/network/layers/0/units": "missing_field"}),
-        (set_to("/network/layers", [], "add"), {"/spec/network": "invalid_value"}),
+        (set_to("/network", {"layers": [], "hidden": [4]}, "add"), {"/spec/network": "invalid_value"}),
         ({"op": "remove", "path": "/target"}, {"/spec/target": "missing_field"}),
         (set_to("", 5), {"/spec": "dict_type"}),
         (set_to("", []), {"/spec": "dict_type"}),
