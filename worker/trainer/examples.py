@@ -44,6 +44,11 @@ class Examples:
     def of(self, rows: Tensor) -> "Examples":
         return Examples(*(None if one is None else one[rows] for one in self._tensors()))  # type: ignore[arg-type]
 
+    def without_inputs(self, rows: Tensor) -> "Examples":
+        """These rows' target and what they count: all that metrics need of them, without a copy of the features."""
+        sample_weight = None if self.sample_weight is None else self.sample_weight[rows]
+        return Examples(self.features[:0], self.target[rows], sample_weight=sample_weight)
+
     def to(self, device: torch.device) -> "Examples":
         return Examples(*(None if one is None else one.to(device) for one in self._tensors()))  # type: ignore[arg-type]
 

@@ -6,7 +6,7 @@ state, save it, or stop; the loop itself knows neither pipes nor files.
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,7 @@ from worker.trainer.stopping import is_over_time, keep_the_best, reason_to_stop
 from worker.trainer.vitals import Probe, Vitals
 
 STEP_SECONDS = 1.0  # between two signs of life in a long epoch
+FIRST_STEP_SECONDS = 0.1  # before the very first one
 
 Gradients = list[Tensor]
 Backpropagate = Callable[[Tensor], tuple[Tensor, Tensor, Gradients]]
@@ -101,7 +102,8 @@ def fit(
                 state.seen.append(logits)
 
             is_last = at.update + 1 == len(updates) or at.step + 1 == training.steps
-            if probing := is_last or time.monotonic() - spoke >= STEP_SECONDS:
+            silence = FIRST_STEP_SECONDS if started_at_step == 0 and vitals is None else STEP_SECONDS
+            if probing := is_last or time.monotonic() - spoke >= silence:
                 probe.before(gradients)
             _clip(gradients, training)
             updater.step(gradients, lambda: _evaluate(backpropagate, rows, spec, epoch))  # noqa: B023 # 4 weight update
@@ -124,9 +126,9 @@ def fit(
                 spoke = time.monotonic()  # what the listener did meanwhile was not training
 
         rows_seen = torch.cat(updates[: at.update]) if at.update else updates[0][:0]
-        state.metrics = {"train_loss": at.loss_sum / at.weight_sum} | _measured(
-            "train", spec, state.seen, train.of(rows_seen)
-        )
+        state.metrics = {"train_loss": at.loss_sum / at.weight_sum}
+        if state.seen:
+            state.metrics |= _measured("train", spec, torch.cat(state.seen), train.without_inputs(rows_seen))
         if penalty is not None:
             state.metrics["penalty"] = float(penalty().detach())
         if len(validation) and state.offence is None:
@@ -134,7 +136,7 @@ def fit(
                 network.eval()
                 logits = logits_of(forward, validation)
             valid_loss = float(criterion(logits, validation.target, validation.weight))
-            state.metrics |= {"valid_loss": valid_loss} | _measured("valid", spec, [logits], validation)
+            state.metrics |= {"valid_loss": valid_loss} | _measured("valid", spec, logits, validation)
         at.epoch, at.update = epoch, 0
         at.seconds += (now := time.monotonic()) - spoke
 
@@ -234,12 +236,9 @@ def _clip(gradients: Gradients, training: Training) -> None:
         torch._foreach_mul_(gradients, (training.clip_norm / (norm + 1e-6)).clamp(max=1.0))
 
 
-def _measured(rows: str, spec: TrainingSpec, logits: Sequence[Tensor], examples: Examples) -> dict[str, float]:
+def _measured(rows: str, spec: TrainingSpec, logits: Tensor, examples: Examples) -> dict[str, float]:
     """The metrics of the spec, each with the name of its rows before it."""
-    names = spec.training.metrics or []
-    if not names or not logits:
-        return {}
-    found = measure(names, spec, torch.cat(list(logits)).float(), examples)
+    found = measure(spec.training.metrics or [], spec, logits.float(), examples)
     return {f"{rows}_{name}": value for name, value in found.items()}
 
 

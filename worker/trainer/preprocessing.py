@@ -242,8 +242,10 @@ def transform(
         match fitted:
             case NumberInput():
                 raw = table.number(column)[rows]
-                filled = np.where(np.isfinite(raw), raw, np.float32(fitted.imputed))
-                waiting.append((filled - np.float32(fitted.mean)) / np.float32(fitted.scale))
+                raw[~np.isfinite(raw)] = fitted.imputed
+                raw -= np.float32(fitted.mean)
+                raw /= np.float32(fitted.scale)
+                waiting.append(raw)
             case CategoryInput(categories=categories):
                 codes = table.code(column)[rows]
                 waiting += [(codes == _code(category, column)).astype(np.float32) for category in categories]
