@@ -409,3 +409,30 @@ def test_a_long_job_is_what_it_says(serve: Serve, start_long: Start) -> None:
 
     assert found["spec"]["training"]["epochs"] == LONG["training"]["epochs"]  # type: ignore[index]
     assert found["status"] == "running"
+
+
+# --- a loss that stops being a number -----------------------------------------------------------------------------
+
+
+def test_a_job_that_diverges_fails_by_name_and_keeps_its_best_weights(serve: Serve, penguins: str) -> None:
+    spec = {
+        "target": "bill_length_mm",
+        "network": {"hidden": [16], "activation": "linear"},
+        "training": {
+            "epochs": 60,
+            "optimizer": {"name": "sgd", "learning_rate": 10},
+            "schedule": {"name": "constant", "warmup_epochs": 1000},  # harmless at first, and soon not any more
+        },
+    }
+
+    job = serve.finished(serve.submit(penguins, spec)["id"])
+
+    assert (job["status"], job["error"]["code"]) == ("failed", "diverged")
+    assert {"epoch", "step", "batch", "layer", "column"} <= set(job["error"])
+    assert 1 <= job["best"]["epoch"] < job["error"]["epoch"]
+    names = {one["name"] for one in serve.http.get(f"/v1/jobs/{job['id']}/artifacts").json()["items"]}
+    assert {"weights.safetensors", "report.json", "metrics.csv"} <= names
+    report = serve.http.get(f"/v1/jobs/{job['id']}/artifacts/report.json").json()
+    assert (report["stop_reason"], report["kept_epoch"]) == ("diverged", job["best"]["epoch"])
+    last = serve.events(job["id"])[-1]
+    assert (last["type"], last["data"]["status"]) == ("end", "failed")

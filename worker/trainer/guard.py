@@ -15,7 +15,8 @@ def offence(network: Network, examples: Examples, rows: Tensor | None) -> dict[s
     """What is known of the rows (None: of all) after which the loss was no number.
 
     Where weights are no numbers, the step before has overflowed, and the first such layer is named; otherwise the first
-    layer whose output is none. `feature` is the input that is largest where that happened: `column` of the error.
+    layer whose output is none, or the last one where the loss alone has overflowed. `feature` is the input that is
+    largest where that happened: `column` of the error.
     """
     batch = examples.slice(0, EVALUATION_ROWS) if rows is None else examples.of(rows)
     of_network = batch.features
@@ -29,7 +30,8 @@ def offence(network: Network, examples: Examples, rows: Tensor | None) -> dict[s
         if not bool(values.isfinite().all()):
             rows = (~values.isfinite()).any(1).nonzero().flatten()
             return {"layer": str(place), "what": "activations", "feature": _largest(of_network, rows)}
-    return {"layer": None, "what": "loss", "feature": None}
+    furthest = values.float().abs().amax(1).argmax().unsqueeze(0)  # finite, but too large for the loss
+    return {"layer": str(len(network.steps) - 1), "what": "loss", "feature": _largest(of_network, furthest)}
 
 
 def _largest(features: Tensor, rows: Tensor) -> int | None:

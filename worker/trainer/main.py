@@ -200,7 +200,7 @@ def _diverged(now: TrainingState, prepared: Prepared) -> errors.Diverged:
     if feature is not None:
         facts["column"] = prepared.preprocessing.features[feature]
     epoch = now.at.searched_epochs + now.at.epoch
-    where = f"layer {facts['layer']}" if facts.get("layer") is not None else "the loss"
+    where = f"the {facts.get('what')} of layer {facts.get('layer')}" if facts.get("what") != "loss" else "the loss"
     return errors.Diverged(
         f"The loss became infinite or not a number in epoch {epoch}, first in {where}; try a smaller learning rate.",
         epoch=epoch,
