@@ -71,7 +71,7 @@ Operation = Annotated[OperationWithValue | OperationAlone | OperationFrom, Field
 
 
 class JobClone(JobOptions):
-    """What shall differ: name, metadata, priority and dataset are those of the job unless they are given."""
+    """What shall differ: name, metadata, priority, dataset and `start_from` are the job's own unless they are given."""
 
     dataset_id: str | None = Field(default=None, max_length=64, description="Another dataset of this project.")
     patch: list[Operation] = Field(
@@ -95,6 +95,7 @@ class JobClone(JobOptions):
         errors.Unauthenticated,
         errors.NotFound,
         errors.IdempotencyInProgress,
+        errors.StartNotReady,
         errors.PayloadTooLarge,
         errors.UnsupportedMediaType,
         errors.InvalidSpec,
@@ -134,10 +135,9 @@ async def clone_job(
             return earlier, True
         parent = jobs.read(caller, job_id)
         create = _body_of_create(parent, asked)
-        job = submissions.new_job(
-            request, caller, validated(JobCreate, create), create["spec"], create["dataset_id"], cloned_from=parent.id
-        )
-        return submissions.submit(job, idempotency_key, fingerprint)
+        whole = validated(JobCreate, create)
+        job = submissions.new_job(request, caller, whole, create["spec"], create["dataset_id"], cloned_from=parent.id)
+        return submissions.submit(job, idempotency_key, fingerprint, whole.start_from)
 
     found, replayed = await run_in_threadpool(clone)
     return await submissions.accepted(caller, found, replayed, wait, response)
@@ -145,7 +145,7 @@ async def clone_job(
 
 def _body_of_create(parent: JobRead, asked: JobClone) -> dict[str, Any]:
     """What a `POST /v1/jobs` of this clone would have sent."""
-    options = parent.model_dump(include={"name", "metadata", "priority"})
+    options = parent.model_dump(include=set(JobOptions.model_fields))
     given = asked.model_dump(include=set(JobOptions.model_fields), exclude_unset=True)
     spec = _patched(_filled(parent, asked.patch), asked.patch)
     return {**options, **given, "dataset_id": asked.dataset_id or parent.dataset_id, "spec": spec}

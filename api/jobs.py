@@ -19,6 +19,7 @@ from core import database, errors, lifecycle, queue
 from core.profile import Warning
 from core.spec import TrainingSpec
 from core.spec.values import Flag
+from core.start import StartFrom
 from core.tables import Attempt, AttemptOutcome, Job, JobStatus, Run
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -46,6 +47,7 @@ class JobRead(BaseModel):
     name: str | None
     dataset_id: str
     cloned_from: str | None = Field(description="The job whose clone this is; it may be deleted by now.")
+    start_from: StartFrom | None = Field(description="The earlier job whose network was trained on.")
     status: JobStatus
     finished: bool
     phase: str | None = Field(description="More than `status` says; new phases may appear.")
@@ -70,7 +72,8 @@ class JobRead(BaseModel):
     def of(cls, row: Job, attempts: list[Attempt]) -> "JobRead":
         self = f"/v1/jobs/{row.id}"
         named = {value: name for name, value in PRIORITIES.items()}
-        own = {"attempts", "finished", "metadata", "links", "warnings", "priority"}
+        own = {"attempts", "finished", "metadata", "links", "warnings", "priority", "start_from"}
+        start = row.start and {field: row.start[field] for field in StartFrom.model_fields}
         return cls(
             **{field: getattr(row, field) for field in cls.model_fields if field not in own},
             finished=row.status in lifecycle.TERMINAL,
@@ -79,6 +82,7 @@ class JobRead(BaseModel):
                 AttemptRead(**{field: getattr(one, field) for field in AttemptRead.model_fields}) for one in attempts
             ],
             metadata=row.annotations,
+            start_from=StartFrom.model_validate(start) if start else None,
             priority=named[row.priority],
             links={
                 "self": self,

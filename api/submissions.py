@@ -19,10 +19,12 @@ from core import database, errors, lifecycle, queue, storage
 from core.database import now
 from core.ids import new_id
 from core.spec import TrainingSpec
+from core.start import StartFrom
 from core.tables import Dataset, Job
 
 PATH = "/v1/jobs"
 router = APIRouter(prefix=PATH, tags=["jobs"])
+OBJECTS = ("spec", "metadata", "start_from")  # fields of a form that are JSON
 
 Metadata = dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]]
 
@@ -35,6 +37,9 @@ class JobOptions(BaseModel):
     name: str | None = Field(default=None, max_length=255, description="A name to show.")
     metadata: Metadata = Field(default={}, max_length=32, description="Your own texts, to find the job by.")
     priority: Priority = Field(default="normal", description="Among the jobs of this project.")
+    start_from: StartFrom | None = Field(
+        default=None, description="Trains on from the network of an earlier job instead of from new weights."
+    )
 
 
 class JobWithFile(JobOptions):
@@ -62,6 +67,7 @@ CREATE_BODY = {
                         "name": {"type": "string"},
                         "metadata": {"type": "string", "description": "A JSON object of texts."},
                         "priority": {"type": "string", "enum": list(PRIORITIES)},
+                        "start_from": {"type": "string", "description": "A StartFrom as JSON text."},
                     },
                 },
             },
@@ -82,6 +88,7 @@ CREATE_BODY = {
         errors.Unauthenticated,
         errors.NotFound,
         errors.IdempotencyInProgress,
+        errors.StartNotReady,
         errors.PayloadTooLarge,
         errors.UnsupportedMediaType,
         errors.InvalidSpec,
@@ -134,7 +141,7 @@ async def _create_from_json(request: Request, caller: Caller, key: str | None) -
         body = strict_json.read(text)  # here and not in the loop: a hostile megabyte takes a second to refuse
         asked = validated(JobCreate, body)
         job = new_job(request, caller, asked, body["spec"], asked.dataset_id)
-        return submit(job, key, idempotency.fingerprint(PATH, body))
+        return submit(job, key, idempotency.fingerprint(PATH, body), asked.start_from)
 
     return await run_in_threadpool(create)
 
@@ -155,7 +162,7 @@ async def _create_from_form(request: Request, caller: Caller, key: str | None) -
 
     def create() -> tuple[str, bool]:
         try:
-            job_id, replayed = submit(job, key, fingerprint, brought)
+            job_id, replayed = submit(job, key, fingerprint, asked.start_from, brought)
         except errors.Problem:
             storage.storage().delete(storage.upload_key(dataset_id))
             raise
@@ -170,7 +177,7 @@ async def _create_from_form(request: Request, caller: Caller, key: str | None) -
 
 def _options_of(texts: dict[str, str]) -> tuple[dict[str, Any], JobWithFile]:
     body: dict[str, Any] = {
-        name: strict_json.read(text.encode("utf-8", "surrogatepass")) if name in ("spec", "metadata") else text
+        name: strict_json.read(text.encode("utf-8", "surrogatepass")) if name in OBJECTS else text
         for name, text in texts.items()
     }
     if not all(strict_json.is_text(text) for text in texts.values()):
@@ -201,7 +208,11 @@ def new_job(
 
 
 def submit(
-    job: Job, key: str | None, fingerprint: str, brought: Callable[[Session], Dataset] | None = None
+    job: Job,
+    key: str | None,
+    fingerprint: str,
+    start_from: StartFrom | None,
+    brought: Callable[[Session], Dataset] | None = None,
 ) -> tuple[str, bool]:
     """Commits the job (with its dataset, where it brings one), then rings. Returns its id, and whether it was there."""
     with database.writing() as session:
@@ -212,7 +223,7 @@ def submit(
         if brought is not None:
             lifecycle.submit_dataset(session, brought(session))
         job.created_at = now(session)
-        lifecycle.submit_job(session, job)
+        lifecycle.submit_job(session, job, start_from)
         session.commit()
     JOBS_SUBMITTED.inc()
     queue.ring()

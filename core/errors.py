@@ -200,6 +200,12 @@ class ArtifactNotReady(Problem):
     status = 409
 
 
+class StartNotReady(Problem):
+    """The job to start from has not ended yet; send this again when it has."""
+
+    status = 409
+
+
 class DatasetNotReady(Problem):
     """The dataset is still being read."""
 
@@ -371,6 +377,14 @@ class IncompatibleMetric(DataInvalid):
 
 class DeviceNotThere(DataInvalid):
     """The worker has no device of this kind; use `resources.device: auto`."""
+
+
+class StartWithoutWeights(DataInvalid):
+    """The job to start from has ended without weights."""
+
+
+class StartMismatch(DataInvalid):
+    """The network of the job to start from does not fit this spec and dataset."""
 
 
 class ResourcesExceeded(DataInvalid):

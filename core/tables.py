@@ -114,6 +114,7 @@ class Job(Row):
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
     dataset_id: Mapped[str] = mapped_column(index=True)  # no foreign key: a job outlives its dataset
     cloned_from: Mapped[str | None]  # another job; no foreign key, for the same reason
+    start: Mapped[dict[str, Any] | None]  # core.start.Start: the earlier job whose network is trained on
     name: Mapped[str | None]
     status: Mapped[JobStatus] = mapped_column(Text)
     phase: Mapped[str | None]

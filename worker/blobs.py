@@ -6,6 +6,7 @@ from sqlalchemy import delete, select, update
 
 from core import database, storage
 from core.database import changed, db_now, insert_or_nothing
+from core.lifecycle import TERMINAL
 from core.storage import StoredFile, blob_key, upload_key
 from core.tables import Artifact, Blob, Checkpoint, Dataset, Job, Run
 
@@ -40,6 +41,9 @@ def collect() -> int:
         checkpoints = select(Run.project_id, Checkpoint.files).join(Run, Run.id == Checkpoint.run_id)
         for project, files in (*session.execute(datasets), *session.execute(checkpoints)):
             unused -= {(project, str(file["sha256"])) for file in files.values()}
+        starts = select(Job.project_id, Job.start).where(Job.start.is_not(None), Job.status.not_in(TERMINAL))
+        for project, start in session.execute(starts):
+            unused -= {(project, str(file["sha256"])) for file in start["files"].values()}
     collected = 0
     for project_id, sha256 in unused:
         with database.writing() as session:

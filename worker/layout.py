@@ -14,10 +14,11 @@ from core import database, errors, storage
 from core.lifecycle import Claim
 from core.logs import logger
 from core.settings import settings
+from core.start import Start
 from core.storage import blob_key
 from core.tables import Checkpoint, Dataset, Job
 from worker.relay import Relay
-from worker.trainer.order import TableColumn, TrainingOrder
+from worker.trainer.order import Beginning, TableColumn, TrainingOrder
 
 ARRAYS = ("numbers.npy", "codes.npy")
 FOLDER = "backpropd-run-"
@@ -65,6 +66,7 @@ def lay_out(claim: Claim, folder: Path) -> tuple[str, Relay]:
         columns=[TableColumn.model_validate(column) for column in found.columns],
         numbers=arrays.get("numbers.npy"),
         codes=arrays.get("codes.npy"),
+        start=None if job.start is None else _fetch_start(claim, Start.model_validate(job.start), folder),
         checkpoint=_fetch_checkpoint(claim, list(checkpoints), folder),
         folder=str(folder),
         checkpoint_seconds=settings.checkpoint_seconds,
@@ -88,6 +90,16 @@ def _ingest_order(claim: Claim, folder: Path) -> str:
         "memory_bytes": settings.ingest_memory_bytes,
     }
     return json.dumps(order)
+
+
+def _fetch_start(claim: Claim, start: Start, folder: Path) -> Beginning:
+    """The files of the earlier job. Their bytes are kept until this job has ended, also where that one is deleted."""
+    fetched = {
+        name: str(storage.storage().fetch(blob_key(claim.project_id, file["sha256"]), folder))
+        for name, file in start.files.items()
+    }
+    keeps = start.preprocessing == "keep"
+    return Beginning(weights=fetched["weights"], preprocessing=fetched["preprocessing"] if keeps else None)
 
 
 def _fetch_checkpoint(claim: Claim, newest_first: list[Checkpoint], folder: Path) -> str | None:

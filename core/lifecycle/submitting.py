@@ -10,11 +10,13 @@ from core.database import db_now, now
 from core.events import NewEvent
 from core.ids import new_id
 from core.lifecycle.moves import log, status_event
+from core.lifecycle.starting import find_start
 from core.lifecycle.states import SLOT_OF
 from core.profile import Column
 from core.resolve import Resolved, resolve
 from core.settings import settings
 from core.spec import TrainingSpec
+from core.start import Start, StartFrom
 from core.tables import Dataset, Job, Project, Run, RunKind, Worker
 
 
@@ -25,12 +27,25 @@ def submit_dataset(session: Session, dataset: Dataset) -> Dataset:
     return dataset
 
 
-def submit_job(session: Session, job: Job) -> Job:
+def submit_job(session: Session, job: Job, start_from: StartFrom | None = None) -> Job:
     """Adds a job, resolved against its dataset where that was read already. The caller commits, then rings.
 
-    Raises `NotFound` without such a dataset in its project, or a `DataInvalid` when it cannot be trained on as the
-    spec asks.
+    Raises `NotFound` without such a dataset, or such a job to start from, in its project, or a `DataInvalid` when it
+    cannot be trained on as the spec asks.
     """
+    epochs = TrainingSpec.model_validate(job.spec).training.epochs
+    if start_from is not None:
+        job.start = find_start(session, job.project_id, start_from).model_dump(mode="json")
+    elif epochs == 0:
+        raise errors.InvalidSpec(
+            errors=[
+                {
+                    "pointer": "/spec/training/epochs",
+                    "code": "no_epochs",
+                    "message": "0 epochs leave the weights as they began: legal only with `start_from`.",
+                }
+            ]
+        )
     # Held until the commit: were it read at this moment, the jobs that wait would be settled without this one.
     dataset = session.scalar(
         select(Dataset)
@@ -51,7 +66,6 @@ def submit_job(session: Session, job: Job) -> Job:
         job.resolved_spec, job.outputs = resolved.spec, resolved.outputs
         job.warnings = [warning.model_dump(mode="json") for warning in resolved.warnings]
     job.status, job.phase = "queued", "waiting_for_dataset" if waits else None
-    epochs = TrainingSpec.model_validate(job.spec).training.epochs
     job.progress = {"epoch": 0, "epochs": epochs, "step": 0, "fraction": 0.0, "eta_seconds": None}
     session.add(job)
     session.flush()
@@ -71,7 +85,8 @@ def submit_job(session: Session, job: Job) -> Job:
 
 def resolve_for(job: Job, dataset: Dataset) -> Resolved:
     columns = [Column.model_validate(column) for column in dataset.columns]
-    return resolve(TrainingSpec.model_validate(job.spec), columns, dataset.rows or 0)
+    start = None if job.start is None else Start.model_validate(job.start)
+    return resolve(TrainingSpec.model_validate(job.spec), columns, dataset.rows or 0, start)
 
 
 def refuse_what_fits_nowhere(session: Session, resolved: Resolved) -> None:

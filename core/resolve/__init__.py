@@ -14,10 +14,12 @@ from core.resolve.features import input_width, resolve_features
 from core.resolve.memory import memory_needed
 from core.resolve.output import resolve_network
 from core.resolve.split import resolve_split, rows_suffice
+from core.resolve.start import fits, taken_over
 from core.resolve.target import resolve_target
 from core.resolve.training import resolve_training
 from core.spec import TrainingSpec
 from core.spec.network import MAX_PARAMETERS, parameter_count
+from core.start import Start
 
 
 @dataclass(frozen=True)
@@ -29,14 +31,16 @@ class Resolved:
     parameters: int
 
 
-def resolve(spec: TrainingSpec, columns: Sequence[Column], rows: int) -> Resolved:
-    """The spec with every default written out.
+def resolve(spec: TrainingSpec, columns: Sequence[Column], rows: int, start: Start | None = None) -> Resolved:
+    """The spec with every default written out; what it does not say is as in the job that it starts from.
 
     Raises a `DataInvalid` that says what the dataset lacks.
     """
     by_name = {column.name: column for column in columns}
     warnings: list[Warning] = []
-    target = resolve_target(spec, by_name, rows, warnings)
+    if start is not None:
+        spec = taken_over(spec, start)
+    target = resolve_target(spec, by_name, rows, warnings, start)
     weight = None if spec.sample_weight is None else _sample_weight(spec.sample_weight, target.columns, by_name)
     taken = {*spec.targets, *([weight.name] if weight else [])}
     used = resolve_features(spec.features, taken, columns, by_name, warnings)
@@ -53,6 +57,8 @@ def resolve(spec: TrainingSpec, columns: Sequence[Column], rows: int) -> Resolve
             "training": resolve_training(spec.training, loss, target, split, with_target, warnings),
         }
     )
+    if start is not None:
+        fits(resolved, start)
 
     inputs = sum(input_width(by_name[name], used.columns[name]) for name in used.include or [])
     embedded = sum(

@@ -7,9 +7,11 @@ from typing import Any
 from core import errors
 from core.profile import Column, Warning
 from core.resolve.columns import named
+from core.resolve.start import classes_known
 from core.spec import TrainingSpec
 from core.spec.losses import AnyLoss, BinaryCrossEntropy, CrossEntropy, Focal, Gamma, Hinge, Poisson
 from core.spec.metrics import Task
+from core.start import Start
 
 LARGE_TARGET = 100.0  # mean and deviation of numbers that an untrained network is far from
 
@@ -28,7 +30,13 @@ class Target:
         return self.classes is not None and len(self.columns) > 1
 
 
-def resolve_target(spec: TrainingSpec, by_name: Mapping[str, Column], rows: int, warnings: list[Warning]) -> Target:
+def resolve_target(
+    spec: TrainingSpec,
+    by_name: Mapping[str, Column],
+    rows: int,
+    warnings: list[Warning],
+    start: Start | None = None,
+) -> Target:
     several = not isinstance(spec.target, str)
     columns = [
         named(name, by_name, f"/spec/target/{place}" if several else "/spec/target", errors.TargetNotFound)
@@ -38,7 +46,7 @@ def resolve_target(spec: TrainingSpec, by_name: Mapping[str, Column], rows: int,
         found = _several(spec, columns)
     else:
         task = _task(spec, columns[0], rows, warnings)
-        found = Target(task, columns, _classes(columns[0]) if task == "classification" else None)
+        found = Target(task, columns, _classes(columns[0], start) if task == "classification" else None)
     if found.task == "regression":
         _numbers_fit(found, spec.training.loss, warnings)
     return found
@@ -107,9 +115,11 @@ def _are_labels(columns: Sequence[Column]) -> None:
             raise errors.TargetNotLabels(column=column.name, type=column.type)
 
 
-def _classes(target: Column) -> list[Any]:
+def _classes(target: Column, start: Start | None) -> list[Any]:
     if target.values is None:
         raise errors.TooManyClasses(column=target.name, distinct=target.distinct)
+    if start is not None and start.preprocessing == "keep":
+        return classes_known(target.values, start)
     if len(target.values) < 2:
         raise errors.TargetSingleClass(column=target.name)
     return list(target.values)

@@ -10,8 +10,8 @@ from sqlalchemy import select, update
 from core import database, storage
 from core.ids import new_id
 from core.storage import Storage, blob_key, upload_key
-from core.tables import Artifact, Blob, Dataset
-from tests.core.factories import make_dataset, make_job, make_project
+from core.tables import Artifact, Blob, Dataset, Job
+from tests.core.factories import claimed, make_dataset, make_job, make_project, succeed
 from worker import blobs
 
 
@@ -59,6 +59,22 @@ def test_only_what_nothing_refers_to_is_collected(store: Storage, project: str, 
     assert store.read(blob_key(project, table)) == b"table"
     with pytest.raises(storage.errors.NotFound):
         store.read(blob_key(project, unused))
+
+
+def test_the_weights_that_a_job_will_start_from_stay_until_it_has_ended(
+    store: Storage, project: str, tmp_path: Path
+) -> None:
+    weights = keep(project, tmp_path / "weights", b"weights")
+    job_id = make_job(project)
+    with database.writing() as session:
+        start = {"files": {"weights": {"sha256": weights, "bytes": 7}}}
+        session.execute(update(Job).where(Job.id == job_id).values(start=start))
+        session.commit()
+    grow_old()
+
+    assert blobs.collect() == 0
+    succeed(claimed())
+    assert blobs.collect() == 1
 
 
 def test_what_was_touched_lately_is_not_collected(store: Storage, project: str, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 fingerprint, so that the same training gives the same SHA-256."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ def write(
     folder: Path,
     order: TrainingOrder,
     preprocessing: Preprocessing,
-    weights: dict[str, Tensor],
+    weights: Mapping[str, Mapping[str, Tensor]],
     parts: Parts,
     report: dict[str, Any],
 ) -> None:
+    """`weights` are tensors by name of the file: those that are kept, and others."""
     folder.mkdir()
     described = _canonical(preprocessing.model_dump(mode="json"))
     (folder / "preprocessing.json").write_bytes(described)
@@ -41,8 +43,9 @@ def write(
         "spec_version": order.spec.version,
         "task": preprocessing.target.task,
     }
-    tensors = {name: tensor.detach().contiguous() for name, tensor in weights.items()}
-    save_file(tensors, folder / "weights.safetensors", metadata={"backpropd": _canonical(header).decode()})
+    for file, tensors in weights.items():
+        whole = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+        save_file(whole, folder / f"{file}.safetensors", metadata={"backpropd": _canonical(header).decode()})
 
 
 def _canonical(value: Any) -> bytes:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from torch import Tensor
 
 from core import errors
 from core.spec import TrainingSpec
@@ -38,6 +39,7 @@ from worker.trainer.optimizers import updater
 from worker.trainer.order import TrainingOrder
 from worker.trainer.predictions import logits_of
 from worker.trainer.preparation import Prepared, prepare
+from worker.trainer.start import begin_with
 from worker.trainer.state import TrainingState
 
 # A checkpoint costs at most a fiftieth of the time between two: large networks are saved less often.
@@ -59,7 +61,14 @@ def train(order: TrainingOrder, channel: Channel) -> None:
     saved = Path(order.checkpoint) if order.checkpoint else None
     refits = saved is not None and state.stage_of(saved) == "refit"
     prepared = prepare(order, device, refit=refits)
-    now = _before_the_first_step(spec, prepared, device)
+    for column, rows in prepared.unseen.items() if saved is None else ():
+        message = "These rows have categories that the job to start from has never seen; they are taken as unknown."
+        channel.say(
+            Logged("warning", {"code": "unseen_categories", "message": message, "column": column, "rows": rows})
+        )
+    now = _before_the_first_step(order, prepared, device)
+    if spec.training.epochs == 0:
+        now.at.stop_reason = "completed"
     if saved is not None:
         state.restore(now, saved)
     channel.say(Phase("training", resumed_from_epoch=now.at.searched_epochs + now.at.epoch if saved else None))
@@ -68,7 +77,7 @@ def train(order: TrainingOrder, channel: Channel) -> None:
     if told_to is None and spec.training.refit and now.at.stage == "search" and now.best and not now.offence:
         found = now
         prepared = prepare(order, device, refit=True)
-        now = _before_the_first_step(spec, prepared, device)
+        now = _before_the_first_step(order, prepared, device)
         now.at.stage, now.at.searched_epochs = "refit", found.at.epoch
         now.at.last_epoch, now.at.searched_best = found.best.epoch if found.best else None, _best(spec, found)
         channel.say(Phase("refitting"))
@@ -77,7 +86,7 @@ def train(order: TrainingOrder, channel: Channel) -> None:
     if told_to == "drain":
         _save_checkpoint(order, channel, now)
         channel.say(Drained())
-    elif now.at.step == 0:
+    elif now.at.step == 0 and not now.at.stop_reason:
         channel.say(NothingToKeep())
     elif now.offence is not None and now.best is None:
         raise _diverged(now, prepared)
@@ -86,12 +95,14 @@ def train(order: TrainingOrder, channel: Channel) -> None:
         channel.say(_export(order, now, prepared, keep_last=told_to == "cancel_keep_last"))
 
 
-def _before_the_first_step(spec: TrainingSpec, prepared: Prepared, device: torch.device) -> TrainingState:
-    fitted = prepared.preprocessing
+def _before_the_first_step(order: TrainingOrder, prepared: Prepared, device: torch.device) -> TrainingState:
+    spec, fitted = order.spec, prepared.preprocessing
     embeddings = [(len(one.categories), one.dimension) for one in fitted.embeddings]
     network = build(
         spec.network.layers or [], output_of(spec), len(fitted.features), spec.training.seed, embeddings
     ).to(device)
+    if order.start is not None:
+        begin_with(network, Path(order.start.weights))
     average = [parameter.detach().clone() for parameter in network.parameters()] if spec.training.ema_decay else None
     return TrainingState(network, updater(spec.training.optimizer, list(network.parameters())), average)
 
@@ -157,9 +168,10 @@ def fingerprint(threads: int, device: torch.device) -> dict[str, Any]:
 def _export(order: TrainingOrder, now: TrainingState, prepared: Prepared, *, keep_last: bool) -> Trained:
     """Writes the artifacts of the best epoch, or of the last where that is asked for or the network was refitted."""
     spec, network = order.spec, now.network
-    if now.best is None or keep_last or now.at.stage == "refit":
-        weights, kept_epoch = now.weights(), now.at.epoch
-    else:
+    weights, kept_epoch, others = now.weights(), now.at.epoch, dict[str, dict[str, Tensor]]()
+    if now.best is not None and not keep_last and now.at.stage == "search":
+        if now.best.epoch != now.at.epoch and now.offence is None:
+            others["last"] = weights
         weights, kept_epoch = now.best.weights, now.best.epoch
     network.load_state_dict(weights)
     network.eval()
@@ -177,7 +189,12 @@ def _export(order: TrainingOrder, now: TrainingState, prepared: Prepared, *, kee
     }
     report |= {name: _measured(spec, network, part) for name, part in parts.items() if len(part)}
     artifacts.write(
-        Path(order.folder) / ARTIFACTS, order, prepared.preprocessing, network.state_dict(), prepared.parts, report
+        Path(order.folder) / ARTIFACTS,
+        order,
+        prepared.preprocessing,
+        {"weights": network.state_dict(), **others},
+        prepared.parts,
+        report,
     )
     failed = None
     if now.offence is not None:

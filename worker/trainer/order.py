@@ -20,6 +20,15 @@ class TableColumn(BaseModel):
     code_row: int | None = None  # row of `codes`, int32, missing is -1
 
 
+class Beginning(BaseModel):
+    """Files of an earlier job, to train on from."""
+
+    model_config = ConfigDict(frozen=True)
+
+    weights: str  # safetensors
+    preprocessing: str | None  # its preprocessing.json; None where that is fitted anew
+
+
 class TrainingOrder(BaseModel):
     model_config = ConfigDict(frozen=True)
 
@@ -28,6 +37,7 @@ class TrainingOrder(BaseModel):
     columns: list[TableColumn]
     numbers: str | None  # path of a .npy of shape (columns, rows)
     codes: str | None  # path of a .npy of shape (columns, rows)
+    start: Beginning | None = None
     checkpoint: str | None  # folder of the checkpoint to go on from
     folder: str  # private, for checkpoints and artifacts
     checkpoint_seconds: float

@@ -1,6 +1,7 @@
 """From the table's arrays to rows ready for the network: split, preprocessing fitted on training rows, tensors."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,18 +24,19 @@ class Prepared:
     train: Examples
     validation: Examples
     test: Examples
+    unseen: dict[str, int]  # rows of each column with a category that kept preprocessing does not know
 
 
 def prepare(order: TrainingOrder, device: torch.device, *, refit: bool) -> Prepared:
     """Raises a `DataInvalid` when the rows cannot be trained on. In a `refit` the validation rows train as well."""
-    spec, table = order.spec, preprocessing.Table(order)
-    target, values, rows = preprocessing.read_target(order, table)
+    spec, table, kept = order.spec, preprocessing.Table(order), _kept(order)
+    target, values, rows = preprocessing.read_target(order, table, None if kept is None else kept.target.classes)
     parts = split.draw(spec.split, rows, values if values.ndim == 1 else values[:, 0])
     if refit:
         together = np.sort(np.concatenate([parts.train, parts.validation]))
         parts = Parts(together, parts.validation[:0], parts.test)
-    fitted = preprocessing.fit(order, table, target, parts.train)
-    weight, sample_weight = preprocessing.read_weights(order, table, values, parts.train)
+    fitted = kept or preprocessing.fit(order, table, target, parts.train)
+    weight, sample_weight = preprocessing.read_weights(order, table, target, values, parts.train)
     _batch_norm_works(order, len(parts.train))
 
     def examples(rows: Rows) -> Examples:
@@ -47,7 +49,15 @@ def prepare(order: TrainingOrder, device: torch.device, *, refit: bool) -> Prepa
             sample_weight=None if sample_weight is None else torch.from_numpy(sample_weight[rows]),
         ).to(device)
 
-    return Prepared(fitted, parts, examples(parts.train), examples(parts.validation), examples(parts.test))
+    unseen = {} if kept is None else preprocessing.unseen_categories(fitted, order, table, rows)
+    return Prepared(fitted, parts, examples(parts.train), examples(parts.validation), examples(parts.test), unseen)
+
+
+def _kept(order: TrainingOrder) -> Preprocessing | None:
+    """That of the job to start from, where it shall stay as it is."""
+    if order.start is None or order.start.preprocessing is None:
+        return None
+    return Preprocessing.model_validate_json(Path(order.start.preprocessing).read_bytes())
 
 
 def _batch_norm_works(order: TrainingOrder, rows: int) -> None:

@@ -115,16 +115,21 @@ def _row(path: str, row: int) -> NDArray[Any]:
         return np.fromfile(file, kind, length, offset=start - file.tell())
 
 
-def read_target(order: TrainingOrder, table: Table) -> tuple[Target, NDArray[Any], Rows]:
+def read_target(order: TrainingOrder, table: Table, known: list[Any] | None) -> tuple[Target, NDArray[Any], Rows]:
     """The target of every row, (rows,) int64 codes of classes or (rows, columns) float32, and the rows that have one.
+
+    The order of classes is that of the column's values, or of the classes that are `known` already.
 
     Raises `TargetHasInfinity` or `TargetNotShares`, with the first rows that are to blame.
     """
     spec, columns = order.spec, [order.column(name) for name in order.spec.targets]
     assert spec.task != "auto", "a resolved spec has its task"
     if spec.task == "classification" and len(columns) == 1:
-        codes = table.code(columns[0]).astype(np.int64)
-        target = Target(names=spec.targets, task=spec.task, classes=columns[0].values)
+        codes, classes = table.code(columns[0]).astype(np.int64), columns[0].values or []
+        if known is not None:
+            codes = np.array([*map(known.index, classes), -1])[codes]  # -1 is the last: missing
+            classes = known
+        target = Target(names=spec.targets, task=spec.task, classes=classes)
         if spec.network.output is not None and spec.network.output.units == 1:
             return target, codes.astype(np.float32)[:, None], np.flatnonzero(codes >= 0)
         return target, codes, np.flatnonzero(codes >= 0)
@@ -143,7 +148,7 @@ def read_target(order: TrainingOrder, table: Table) -> tuple[Target, NDArray[Any
 
 
 def read_weights(
-    order: TrainingOrder, table: Table, target: NDArray[Any], train: Rows
+    order: TrainingOrder, table: Table, target: Target, values: NDArray[Any], train: Rows
 ) -> tuple[Floats | None, Floats | None]:
     """What each row counts in the loss, and in metrics; None where all count the same.
 
@@ -162,8 +167,8 @@ def read_weights(
             return None, None
         loss = sample
     else:
-        classes = order.column(spec.targets[0]).values or []
-        codes = (target if target.ndim == 1 else target[:, 0]).astype(np.int64)
+        classes = target.classes or []
+        codes = (values if values.ndim == 1 else values[:, 0]).astype(np.int64)
         if chosen == "balanced":
             each = np.ones(len(codes)) if sample is None else sample.astype(np.float64)
             counts = np.bincount(codes[train], each[train], len(classes))
@@ -248,11 +253,13 @@ def transform(
                 waiting.append(raw)
             case CategoryInput(categories=categories):
                 codes = table.code(column)[rows]
-                waiting += [(codes == _code(category, column)).astype(np.float32) for category in categories]
+                here = [_code(category, column) for category in categories]
+                waiting += [_is(codes, code) for code in here]
             case EmbeddingInput(categories=categories):
                 place_of = np.zeros(len(column.values or []) + 1, np.int32)  # the last is of a missing value
                 for number, category in enumerate(categories):
-                    place_of[_code(category, column)] = number + 1
+                    if (code := _code(category, column)) is not None:
+                        place_of[code] = number + 1
                 embedded.append(place_of[table.code(column)[rows]])
             case _:
                 assert_never(fitted)
@@ -270,5 +277,26 @@ def _write_columns(features: Floats, place: int, columns: list[Floats]) -> None:
             features[start : start + ROWS_AT_ONCE, place + offset] = column[start : start + ROWS_AT_ONCE]
 
 
-def _code(category: Any, column: TableColumn) -> int:
-    return -1 if category is None else (column.values or []).index(category)
+def _is(codes: NDArray[np.int32], code: int | None) -> Floats:
+    return np.zeros(len(codes), np.float32) if code is None else (codes == code).astype(np.float32)
+
+
+def _code(category: Any, column: TableColumn) -> int | None:
+    """None where this table has no such category: only kept preprocessing knows one that its table does not."""
+    if category is None:
+        return -1
+    return column.values.index(category) if column.values and category in column.values else None
+
+
+def unseen_categories(preprocessing: Preprocessing, order: TrainingOrder, table: Table, rows: Rows) -> dict[str, int]:
+    """How many of these rows have a category that is unknown, by column."""
+    found: dict[str, int] = {}
+    for fitted in preprocessing.inputs:
+        if not isinstance(fitted, NumberInput):
+            column = order.column(fitted.name)
+            known = [_code(category, column) for category in fitted.categories]
+            codes = table.code(column)[rows]
+            unseen = int((~np.isin(codes, [code for code in known if code is not None])).sum())
+            if unseen:
+                found[fitted.name] = unseen
+    return found
