@@ -1,6 +1,6 @@
 """What the parts of a spec are made of: immutable objects, strict numbers, and things that are called by a name."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
 
@@ -17,6 +17,8 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, PydanticKnownError
 
+MAX_UNITS = 65_536  # of a layer
+
 
 class Part(BaseModel):
     """Any part of a spec: immutable, and refusing what it does not know."""
@@ -32,12 +34,13 @@ def _integral(value: Any) -> Any:
 INTEGRAL = BeforeValidator(_integral)  # last in an `Annotated`: bounds after it would be lost to the JSON Schema
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 Positive = Annotated[Number, Field(gt=0)]
+# What weights and values may be set to or held within: far beyond any use, and far within what torch takes as float32.
+Value = Annotated[Number, Field(ge=-1e6, le=1e6)]
 NotNegative = Annotated[Number, Field(ge=0)]
 Share = Annotated[Number, Field(ge=0, lt=1)]
 Flag = Annotated[bool, Strict()]
-Whole = Annotated[int, Strict(), INTEGRAL]
 Seed = Annotated[int, Strict(), Field(ge=0, le=2**53 - 1), INTEGRAL]
-Units = Annotated[int, Strict(), Field(ge=1, le=65_536), INTEGRAL]
+Units = Annotated[int, Strict(), Field(ge=1, le=MAX_UNITS), INTEGRAL]
 ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 Label = str  # a class as the key of a JSON object: its JSON text, without the quotes of a text
 
@@ -108,6 +111,12 @@ def distinct(values: list[Any]) -> list[Any]:
     if len(set(values)) != len(values):
         raise ValueError("something is named twice")
     return values
+
+
+def rises(values: Sequence[float], name: str) -> None:
+    """Refuses a list whose numbers do not go up."""
+    if sorted(set(values)) != list(values):
+        raise ValueError(f"`{name}` must rise")
 
 
 # Marks of a field that takes JSON of two types: they stand in the place where pydantic found an error, and in no
