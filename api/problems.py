@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 
 from core import errors
 from core.logs import logger
+from core.spec.values import JSON_TYPES
 
 MEDIA_TYPE = "application/problem+json"
 MAX_ERRORS = 100  # in one answer
@@ -224,17 +225,18 @@ def _walk(root: type[BaseModel], location: Sequence[str | int]) -> tuple[list[st
     models: list[type[BaseModel]] = [root]
     siblings: list[str] = list(root.model_fields)
     for part in location:
-        if part == "[key]":
-            continue  # pydantic's mark for a key that is wrong itself: the key before it says which
+        if part == "[key]" or part in JSON_TYPES:
+            continue  # marks of a key that is wrong itself (the key before it says which), and of a type of JSON
         fields = [model.model_fields[part] for model in models if isinstance(part, str) and part in model.model_fields]
-        if fields:
+        if len(models) > 1 and (tagged := [model for model in models if part in _tags(model)]):
+            # One of several forms of a part, also where it is named like a field of another (`gamma`, `threshold`).
+            models, siblings = tagged, [name for model in tagged for name in model.model_fields]
+        elif fields:
             siblings = [name for model in models for name in model.model_fields]
             models = [model for field in fields for model in _models_in(field.annotation)]
             path.append(part)
         elif isinstance(part, int):
             path.append(part)
-        elif tagged := [model for model in models if part in _tags(model)]:
-            models, siblings = tagged, [name for model in tagged for name in model.model_fields]
         else:
             siblings = [name for model in models for name in model.model_fields]
             path.append(part)

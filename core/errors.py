@@ -360,7 +360,7 @@ class NoFeatures(DataInvalid):
 
 
 class FeatureNotSupported(DataInvalid):
-    """A column of this type cannot be a feature; leave it out of `features.include`."""
+    """A column of this type cannot be the feature that the spec asks for; leave it out, or choose another `encode`."""
 
 
 class IncompatibleLoss(DataInvalid):

@@ -8,10 +8,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from core import errors, spec
+from core import errors
 from core.profile import Column
 from core.resolve import resolve
 from core.spec import TrainingSpec
+from core.spec.activations import ACTIVATION_SYNONYMS
+from core.spec.initializers import INITIALIZER_SYNONYMS
+from core.spec.losses import LOSS_SYNONYMS
+from core.spec.metrics import METRIC_SYNONYMS, MONITORS
+from core.spec.optimizers import OPTIMIZER_SYNONYMS
+from core.spec.schedules import SCHEDULE_SYNONYMS
+from core.spec.training import LOSS_MONITOR_SYNONYMS, PRECISION_SYNONYMS
 from standalone.configuration import HIDDEN, as_markdown
 
 HERE = Path(__file__).parent
@@ -24,11 +31,11 @@ Schema = dict[str, Any]
 
 def defaults_page() -> str:
     """`docs/defaults.md`: every field of spec version 1."""
-    schema = TrainingSpec.model_json_schema()
+    schema = TrainingSpec.model_json_schema(mode="serialization")  # of our own words alone, without synonyms
     models = schema["$defs"]
     fields = [
         (f"`{path}`", field["shown"], _accepts(field, models), field.get("description", ""))
-        for path, field in _fields(schema, "", models, set(schema["required"]))
+        for path, field in _fields(schema, "", models, set())
     ]
     return f"""{NOTE}
 # Every default of spec version 1
@@ -38,13 +45,16 @@ ever once it is released: better defaults will be version 2. Until the first rel
 
 A path is a JSON Pointer (RFC 6901) into the spec; `*` stands for any name or position, and `{{name: sgd}}` for the
 object that has that name. Where the default is `null`, the server settles the value from the dataset or does without;
-`resolved_spec` of the job shows which. Unknown fields are refused.
+`resolved_spec` of the job shows which. What has a name takes the bare name as well: `"adam"` is `{{"name": "adam"}}`.
+The fields of such an object stand where it comes first: those of an activation at `/network/layers`. Unknown fields
+are refused.
 
 {_table(("path", "default", "accepts", "meaning"), fields)}
 
 ## Names of other libraries
 
-They are accepted as values and written in our words in the resolved spec.
+They are accepted as values and written in our words in the resolved spec. As a `monitor`, a metric without `train_` or
+`valid_` is of the training rows and one with `val_` of the validation rows, as in Keras: `val_acc` is `valid_accuracy`.
 
 {_synonyms()}
 
@@ -67,46 +77,53 @@ all of them. The target of a regression is not scaled: a warning says when its n
 """
 
 
-def _fields(schema: Schema, path: str, models: Schema, required: set[str]) -> Iterator[tuple[str, Schema]]:
-    """Every field below `path`, in the order of the classes: parts of the spec are walked into."""
+def _fields(schema: Schema, path: str, models: Schema, shown: set[str]) -> Iterator[tuple[str, Schema]]:
+    """Every field below `path`, in the order of the classes. A part of the spec is walked into where it comes first."""
     for name, field in schema["properties"].items():
         here = f"{path}/{name}"
-        parts = list(_parts(field, models))
         own = dict(field)
         if "const" in field:
             own["shown"] = f"`{json.dumps(field['const'])}`" if "default" in field else "required"
-        elif name in required:
+        elif name in schema.get("required", ()):
             own["shown"] = "required"
         elif "$ref" in field:
             own["shown"] = "by its fields"
         else:
             own["shown"] = f"`{json.dumps(_named(field.get('default')))}`"
-        if not _is_tag(name, field, path):
+        if not _is_tag(name, path):
             yield here, own
-        for suffix, part in parts:
-            yield from _fields(part, here + suffix, models, set(part.get("required", ())))
+        for suffix, part in _parts(field):
+            if part not in shown and "properties" in models[part]:
+                shown.add(part)
+                yield from _fields(models[part], here + suffix, models, shown)
 
 
-def _is_tag(name: str, field: Schema, path: str) -> bool:
+def _is_tag(name: str, path: str) -> bool:
     """The `name` or `type` that tells one form of a part from another stands in the path already."""
-    return "const" in field and name in ("name", "type") and path.endswith("}")
+    return name in ("name", "type") and path.endswith("}")
 
 
-def _parts(field: Schema, models: Schema) -> Iterator[tuple[str, Schema]]:
-    """The parts of a spec that a field holds: what to add to its path, and their schemas."""
-    for choice in field.get("anyOf", [field]):
+def _choices(field: Schema) -> list[Schema]:
+    """The forms of JSON that a field takes."""
+    forms = field.get("anyOf") or ([] if "discriminator" in field else field.get("oneOf")) or []
+    return [choice for form in forms for choice in _choices(form)] or [field]
+
+
+def _parts(field: Schema) -> Iterator[tuple[str, str]]:
+    """The parts of a spec that a field holds: what to add to its path, and their names."""
+    for choice in _choices(field):
         if "$ref" in choice:
-            yield "", models[_model(choice)]
+            yield "", _model(choice)
         elif choice.get("type") == "array" and "items" in choice:
-            yield from (("/*" + suffix, part) for suffix, part in _parts(choice["items"], models))
+            yield from (("/*" + suffix, part) for suffix, part in _parts(choice["items"]))
         elif isinstance(choice.get("additionalProperties"), dict):
-            yield from (("/*" + suffix, part) for suffix, part in _parts(choice["additionalProperties"], models))
-        elif "oneOf" in choice:
-            tag = choice["discriminator"]["propertyName"]
-            for value, reference in choice["discriminator"]["mapping"].items():
-                part = models[reference.rpartition("/")[2]]
-                if set(part["properties"]) > {tag}:
-                    yield f"{{{tag}: {value}}}", part
+            yield from (("/*" + suffix, part) for suffix, part in _parts(choice["additionalProperties"]))
+        elif "discriminator" in choice:
+            tag, names = choice["discriminator"]["propertyName"], choice["discriminator"]["mapping"]
+            forms: dict[str, list[str]] = {}
+            for name, reference in names.items():
+                forms.setdefault(_model({"$ref": reference}), []).append(name)
+            yield from ((f"{{{tag}: {' or '.join(values)}}}", part) for part, values in forms.items())
 
 
 def _model(reference: Schema) -> str:
@@ -119,16 +136,18 @@ def _named(default: Any) -> Any:
 
 
 def _accepts(field: Schema, models: Schema) -> str:
-    found = [_accepted(choice, models) for choice in field.get("anyOf", [field])]
+    found = [_accepted(choice, models) for choice in _choices(field)]
     return ", ".join(dict.fromkeys(text for text in found if text))
 
 
 def _accepted(choice: Schema, models: Schema) -> str:
     if "const" in choice:
         return f"`{choice['const']}`"
+    if choice.get("enum") == MONITORS:
+        return "`train_` or `valid_`, then `loss` or the name of a metric"
     if "enum" in choice:
         return " ".join(f"`{value}`" for value in choice["enum"])
-    if "oneOf" in choice:
+    if "discriminator" in choice:
         return " ".join(f"`{value}`" for value in choice["discriminator"]["mapping"])
     if "$ref" in choice:
         return "an object"
@@ -139,9 +158,14 @@ def _accepted(choice: Schema, models: Schema) -> str:
             most = f" of at most {choice['maxItems']}" if "maxItems" in choice else ""
             items = choice["items"]
             kind = _accepted(items, models)
-            return f"a list{most}: {kind}" if "oneOf" in items else f"a list{most}, each {kind}"
+            return (
+                f"a list{most}: {kind}" if "discriminator" in items or "enum" in items else f"a list{most}, each {kind}"
+            )
         case "object":
-            return "an object by column name"
+            values = choice["additionalProperties"]
+            return (
+                "an object by column name" if "$ref" in values else f"an object by class: {_accepted(values, models)}"
+            )
         case "boolean":
             return "`true` `false`"
         case "string":
@@ -150,7 +174,7 @@ def _accepted(choice: Schema, models: Schema) -> str:
         case "null":
             return ""
         case kind:
-            return f"{'an integer' if kind == 'integer' else 'a number'} {_range(choice)}"
+            return f"{'an integer' if kind == 'integer' else 'a number'} {_range(choice)}".rstrip()
 
 
 def _range(choice: Schema) -> str:
@@ -167,8 +191,22 @@ def _range(choice: Schema) -> str:
 
 
 def _synonyms() -> str:
-    pairs = {**spec.ACTIVATION_SYNONYMS, **spec.LOSS_SYNONYMS, **spec.MONITOR_SYNONYMS}
-    return _table(("written", "becomes"), [(f"`{theirs}`", f"`{ours}`") for theirs, ours in pairs.items()])
+    tables = {
+        "activation": ACTIVATION_SYNONYMS | {"Softmax": "softmax"},
+        "initializer": INITIALIZER_SYNONYMS,
+        "loss": LOSS_SYNONYMS,
+        "optimizer": OPTIMIZER_SYNONYMS,
+        "schedule": SCHEDULE_SYNONYMS,
+        "metric": METRIC_SYNONYMS,
+        "loss of `monitor`": LOSS_MONITOR_SYNONYMS,
+        "precision": PRECISION_SYNONYMS,
+    }
+    rows = []
+    for kind, synonyms in tables.items():
+        for ours in dict.fromkeys(synonyms.values()):
+            theirs = " ".join(f"`{one}`" for one, canonical in synonyms.items() if canonical == ours)
+            rows.append((kind, f"`{ours}`", theirs))
+    return _table(("of", "our word", "theirs"), rows)
 
 
 def _resolved(target_type: str, values: list[Any] | None) -> Any:

@@ -80,7 +80,8 @@ def resolve(spec: TrainingSpec, columns: Sequence[Column], rows: int, start: Sta
 
 def _sample_weight(name: str, targets: Sequence[Column], by_name: dict[str, Column]) -> Column:
     column = named(name, by_name, "/spec/sample_weight")
-    if column.number_row is None or column in targets or column.missing or (column.minimum or 0.0) < 0:
+    is_unusable = column.number_row is None or column in targets or column.missing
+    if is_unusable or (column.minimum or 0.0) < 0 or column.maximum == 0:
         raise errors.SampleWeightInvalid(
             column=name,
             type=column.type,

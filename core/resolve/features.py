@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from typing import assert_never
 
 from core import errors
 from core.profile import Column, Warning
@@ -53,8 +54,10 @@ def resolve_features(
                 warnings.append(
                     Warning(code="constant_column", message="The column has one single value.", column=column.name)
                 )
-        elif asked.include is not None or choice != ColumnChoice():
-            raise errors.FeatureNotSupported(column=column.name, type=column.type)
+        elif choice != ColumnChoice():
+            raise _not_so(column, errors.pointer("spec", "features", "columns", column.name))
+        elif asked.include is not None:
+            raise _not_so(column, errors.pointer("spec", "features", "include", asked.include.index(column.name)))
         else:
             warnings.append(
                 Warning(
@@ -72,16 +75,24 @@ def _choice(column: Column, asked: ColumnChoice) -> ColumnChoice | None:
     """The choice written out, or None where this column cannot be taken so."""
     is_number = column.number_row is not None
     wanted = asked.type or ("number" if is_number and not asked.encode else "category")
-    if wanted == "number":
-        if not is_number or asked.encode or asked.dimension:
-            return None
-        return ColumnChoice(type="number", impute=asked.impute or "median", scale=asked.scale or "standard")
-    if column.code_row is None or asked.impute or asked.scale:
-        return None
-    if asked.encode == "embedding":
-        dimension = asked.dimension or default_dimension(categories(column))
-        return ColumnChoice(type="category", encode="embedding", dimension=dimension)
-    return None if asked.dimension else ColumnChoice(type="category", encode="one_hot")
+    match wanted:
+        case "number":
+            chosen = ColumnChoice(type="number", impute=asked.impute or "median", scale=asked.scale or "standard")
+            return chosen if is_number else None
+        case "category":
+            if column.code_row is None or asked.impute or asked.scale:
+                return None
+            dimension = asked.dimension or default_dimension(categories(column))
+            encode = asked.encode or "one_hot"
+            return ColumnChoice(type="category", encode=encode, dimension=dimension if encode == "embedding" else None)
+        case _:
+            assert_never(wanted)
+
+
+def _not_so(column: Column, pointer: str) -> errors.FeatureNotSupported:
+    message = f"A column of type {column.type} cannot be taken so."
+    found = {"pointer": pointer, "code": errors.FeatureNotSupported.code, "message": message}
+    return errors.FeatureNotSupported(column=column.name, type=column.type, errors=[found])
 
 
 def categories(column: Column) -> int:

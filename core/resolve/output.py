@@ -12,6 +12,7 @@ from core.spec.activations import Plain, Softmax
 from core.spec.losses import AnyLoss, Auto, BinaryCrossEntropy, CrossEntropy, Mse, Quantile
 from core.spec.metrics import Task
 from core.spec.network import AnyLayer, Dense, Network, Output, OutputActivation
+from core.spec.values import MAX_UNITS
 
 DEFAULT_HIDDEN = [64, 64]
 
@@ -67,7 +68,7 @@ def _layers(asked: Network) -> list[AnyLayer]:
 def _as_output(last: Dense, forms: list[Form]) -> OutputActivation | None:
     """The activation of a last dense layer that is an output by itself."""
     if isinstance(last.activation, Softmax):
-        return "softmax"
+        return last.activation.name
     if last.activation == Plain(name="sigmoid") and any(form.activation == "sigmoid" for form in forms):
         return "sigmoid"
     return None
@@ -85,8 +86,13 @@ def _forms(target: Target, loss: AnyLoss) -> list[Form]:
         case "multilabel":
             return [Form("sigmoid", outputs), Form("linear", outputs)]
         case "regression":
-            each = len(loss.quantiles) if isinstance(loss, Quantile) else 1
-            return [Form("linear", outputs * each), Form("exp", outputs)]
+            units = outputs * (len(loss.quantiles) if isinstance(loss, Quantile) else 1)
+            if units > MAX_UNITS:
+                raise errors.ResourcesExceeded(
+                    f"{units:,} quantiles of all targets are more than the {MAX_UNITS:,} units of a layer.",
+                    limit=MAX_UNITS,
+                )
+            return [Form("linear", units), Form("exp", outputs)]
 
 
 def _fitting(target: Target, loss: AnyLoss, forms: list[Form]) -> Form:

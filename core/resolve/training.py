@@ -23,7 +23,7 @@ def resolve_training(
             Warning(code="batch_larger_than_rows", message="The batch is larger than the dataset: all rows are used.")
         )
     if isinstance(asked.optimizer, Lbfgs) and asked.accumulate > 1:
-        raise errors.DataInvalid("L-BFGS takes all rows in each step: there is nothing to accumulate.")
+        raise _at("/spec/training/accumulate", "L-BFGS takes all rows in each step: there is nothing to accumulate.")
     if asked.class_weights is not None:
         _class_weights_fit(asked, target)
     legal = [
@@ -44,7 +44,9 @@ def resolve_training(
             "metrics": _with_metric_of(monitor, metrics, legal, "/spec/training/stop/monitor"),
             "refit": asked.refit and bool(split.validation),
             "log_every": asked.log_every or max(1, math.ceil(asked.epochs / EVENTS)),
-            "stop": asked.stop.model_copy(update={"monitor": monitor}),
+            "stop": asked.stop.model_copy(
+                update={"monitor": monitor, "target_monitor": _held_back(asked.stop.target_monitor, split)}
+            ),
         }
     )
 
@@ -86,7 +88,7 @@ def _metric_fits(name: str, legal: list[MetricName], pointer: str) -> None:
 
 def _class_weights_fit(asked: Training, target: Target) -> None:
     if target.classes is None or target.is_spread:
-        raise errors.DataInvalid("Class weights need a target of classes in one column.")
+        raise _at("/spec/training/class_weights", "Class weights need a target of classes in one column.")
     if isinstance(asked.class_weights, dict):
         known = {label(value) for value in target.classes}
         for name in asked.class_weights:
@@ -100,6 +102,11 @@ def _class_weights_fit(asked: Training, target: Target) -> None:
                         }
                     ]
                 )
+
+
+def _at(pointer: str, sentence: str) -> errors.DataInvalid:
+    found = {"pointer": pointer, "code": errors.DataInvalid.code, "message": sentence}
+    return errors.DataInvalid(sentence, errors=[found])
 
 
 def label(value: object) -> str:

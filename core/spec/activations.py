@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_serializer, model_validator
 
-from core.spec.values import Number, Part, Positive, by_name
+from core.spec.values import Number, Part, Value, by_name
 
 PlainName = Literal[
     "linear",
@@ -22,6 +22,7 @@ PlainName = Literal[
     "tanhshrink",
 ]
 Slope = Annotated[Number, Field(ge=0, le=10)]
+Size = Annotated[Number, Field(ge=1e-6, le=1e6)]
 
 
 class Plain(Part):
@@ -58,12 +59,12 @@ class Rrelu(Part):
 
 class Elu(Part):
     name: Literal["elu"]
-    alpha: Positive = Field(default=1.0, description="Minus the limit of very negative values.")
+    alpha: Size = Field(default=1.0, description="Minus the limit of very negative values.")
 
 
 class Celu(Part):
     name: Literal["celu"]
-    alpha: Positive = Field(default=1.0, description="Minus the limit of very negative values.")
+    alpha: Size = Field(default=1.0, description="Minus the limit of very negative values.")
 
 
 class Gelu(Part):
@@ -73,14 +74,14 @@ class Gelu(Part):
 
 class Softplus(Part):
     name: Literal["softplus"]
-    beta: Positive = Field(default=1.0, description="Sharpness of the bend.")
-    threshold: Positive = Field(default=20.0, description="Above this times 1 / `beta` the function is a line.")
+    beta: Size = Field(default=1.0, description="Sharpness of the bend.")
+    threshold: Size = Field(default=20.0, description="Above this times 1 / `beta` the function is a line.")
 
 
 class Hardtanh(Part):
     name: Literal["hardtanh"]
-    min_val: Number = Field(default=-1.0, description="Lower bound.")
-    max_val: Number = Field(default=1.0, description="Upper bound.")
+    min_val: Value = Field(default=-1.0, description="Lower bound.")
+    max_val: Value = Field(default=1.0, description="Upper bound.")
 
     @model_validator(mode="after")
     def in_order(self) -> "Hardtanh":
@@ -91,13 +92,13 @@ class Hardtanh(Part):
 
 class Shrink(Part):
     name: Literal["hardshrink", "softshrink"]
-    lambd: Annotated[Number, Field(ge=0)] = Field(default=0.5, description="Values this close to 0 become 0.")
+    lambd: Annotated[Value, Field(ge=0)] = Field(default=0.5, description="Values this close to 0 become 0.")
 
 
 class Threshold(Part):
     name: Literal["threshold"]
-    threshold: Number = Field(default=1.0, description="Values at or below this are replaced.")
-    value: Number = Field(default=0.0, description="What replaces them.")
+    threshold: Value = Field(default=1.0, description="Values at or below this are replaced.")
+    value: Value = Field(default=0.0, description="What replaces them.")
 
 
 AnyActivation = Plain | LeakyRelu | Prelu | Rrelu | Elu | Celu | Gelu | Softplus | Hardtanh | Shrink | Threshold

@@ -22,6 +22,15 @@ class ColumnChoice(Part):
         default=None, description="Width of the learned vector; by default 1.6 x categories ** 0.56, at most 600."
     )
 
+    @model_validator(mode="after")
+    def of_one_type(self) -> "ColumnChoice":
+        of_number, of_category = self.impute or self.scale, self.encode
+        if (of_number and (of_category or self.type == "category")) or (of_category and self.type == "number"):
+            raise ValueError("`impute` and `scale` are of numbers, `encode` is of categories")
+        if self.dimension is not None and self.encode != "embedding":
+            raise ValueError("`dimension` belongs to `encode: embedding`")
+        return self
+
 
 class Features(Part):
     include: Annotated[list[ColumnName], AfterValidator(distinct)] | None = Field(

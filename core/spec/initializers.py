@@ -4,7 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_serializer, model_validator
 
-from core.spec.values import Number, Part, Positive, by_name
+from core.spec.values import Part, Value, by_name
+
+Fan = Literal["fan_in", "fan_out", "fan_avg"]
+Distribution = Literal["truncated_normal", "untruncated_normal", "uniform"]
 
 
 class PlainInitializer(Part):
@@ -33,31 +36,33 @@ class PlainInitializer(Part):
 
 class Constant(Part):
     name: Literal["constant"]
-    value: Number = Field(default=0.0, description="Of every element.")
+    value: Value = Field(default=0.0, description="Of every element.")
 
 
 class Identity(Part):
     name: Literal["identity"]
-    gain: Number = Field(default=1.0, description="On the diagonal; 0 elsewhere.")
+    gain: Value = Field(default=1.0, description="On the diagonal; 0 elsewhere.")
 
 
 class Orthogonal(Part):
     """Saxe et al. 2013."""
 
     name: Literal["orthogonal"]
-    gain: Number = Field(default=1.0, description="Factor on the orthogonal matrix.")
+    gain: Value = Field(default=1.0, description="Factor on the orthogonal matrix.")
 
 
 class Normal(Part):
     name: Literal["random_normal", "truncated_normal"]
-    mean: Number = Field(default=0.0, description="Of the distribution.")
-    stddev: Positive = Field(default=0.05, description="Of the distribution; `truncated_normal` cuts off at two.")
+    mean: Value = Field(default=0.0, description="Of the distribution.")
+    stddev: Annotated[Value, Field(gt=0)] = Field(
+        default=0.05, description="Of the distribution; `truncated_normal` cuts off at two."
+    )
 
 
 class Uniform(Part):
     name: Literal["random_uniform"]
-    minval: Number = Field(default=-0.05, description="Lower bound.")
-    maxval: Number = Field(default=0.05, description="Upper bound.")
+    minval: Value = Field(default=-0.05, description="Lower bound.")
+    maxval: Value = Field(default=0.05, description="Upper bound.")
 
     @model_validator(mode="after")
     def in_order(self) -> "Uniform":
@@ -68,11 +73,9 @@ class Uniform(Part):
 
 class VarianceScaling(Part):
     name: Literal["variance_scaling"]
-    scale: Positive = Field(default=1.0, description="The variance is this, divided by the fan.")
-    mode: Literal["fan_in", "fan_out", "fan_avg"] = Field(default="fan_in", description="Which fan.")
-    distribution: Literal["truncated_normal", "untruncated_normal", "uniform"] = Field(
-        default="truncated_normal", description="What is drawn from."
-    )
+    scale: Annotated[Value, Field(gt=0)] = Field(default=1.0, description="The variance is this, divided by the fan.")
+    mode: Fan = Field(default="fan_in", description="Which fan.")
+    distribution: Distribution = Field(default="truncated_normal", description="What is drawn from.")
 
 
 AnyInitializer = PlainInitializer | Constant | Identity | Orthogonal | Normal | Uniform | VarianceScaling

@@ -2,9 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from core.spec.values import NotNegative, Number, Part, Positive, Share, by_name
+from core.spec.values import NotNegative, Number, Part, Positive, Share, by_name, rises
 
 
 class Auto(Part):
@@ -58,8 +58,13 @@ class Quantile(Part):
 
     name: Literal["quantile"]
     quantiles: list[Annotated[Number, Field(gt=0, lt=1)]] = Field(
-        default=[0.5], min_length=1, max_length=99, description="What is predicted of each target, in this order."
+        default=[0.5], min_length=1, max_length=99, description="What is predicted of each target, from low to high."
     )
+
+    @model_validator(mode="after")
+    def rising(self) -> "Quantile":
+        rises(self.quantiles, "quantiles")
+        return self
 
 
 class Poisson(Part):

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from core.spec.activations import Activation, LayerActivation, Plain, Prelu, Softmax
 from core.spec.initializers import GLOROT_UNIFORM, ZEROS, BiasInitializer, Initializer
-from core.spec.values import Flag, NotNegative, Number, Part, Positive, Share, Units
+from core.spec.values import Flag, Number, Part, Share, Units, Value
 
 MAX_PARAMETERS = 100_000_000
 MAX_LAYERS = 64
@@ -23,9 +23,13 @@ class Weighted(Part):
     bias: Flag = Field(default=True, description="Whether a learned constant is added to each weighted sum.")
     weight_initializer: Initializer = Field(default=GLOROT_UNIFORM, description="What the weights begin as.")
     bias_initializer: BiasInitializer = Field(default=ZEROS, description="What the constants begin as.")
-    l1: NotNegative = Field(default=0.0, description="Added to the loss: this times the sum of the weights' sizes.")
-    l2: NotNegative = Field(default=0.0, description="Added to the loss: this times the sum of the weights' squares.")
-    max_norm: Positive | None = Field(
+    l1: Annotated[Value, Field(ge=0)] = Field(
+        default=0.0, description="Added to the loss: this times the sum of the weights' sizes."
+    )
+    l2: Annotated[Value, Field(ge=0)] = Field(
+        default=0.0, description="Added to the loss: this times the sum of the weights' squares."
+    )
+    max_norm: Annotated[Value, Field(gt=0)] | None = Field(
         default=None, description="After each step the weights into a unit are scaled down to this length."
     )
 
@@ -59,7 +63,7 @@ class AlphaDropout(Part):
 
 class GaussianNoise(Part):
     type: Literal["gaussian_noise"]
-    stddev: NotNegative = Field(description="Deviation of the noise that is added while training.")
+    stddev: Annotated[Value, Field(ge=0)] = Field(description="Deviation of the noise that is added while training.")
 
 
 class GaussianDropout(Part):

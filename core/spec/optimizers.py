@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, Strict, model_validator
 
-from core.spec.values import INTEGRAL, Flag, NotNegative, Number, Part, Share, by_name
+from core.spec.values import INTEGRAL, Flag, NotNegative, Number, Part, Share, Value, by_name
 
 LearningRate = Annotated[Number, Field(gt=0, le=10)]
 WeightDecay = Annotated[Number, Field(ge=0, le=1)]
@@ -96,7 +96,9 @@ class Adagrad(Part):
     name: Literal["adagrad"]
     learning_rate: LearningRate = Field(default=0.01, description=RATE)
     lr_decay: NotNegative = Field(default=0.0, description="The rate is divided by 1 + this times the step.")
-    initial_accumulator_value: NotNegative = Field(default=0.0, description="What the sum of squares begins at.")
+    initial_accumulator_value: Annotated[Value, Field(ge=0)] = Field(
+        default=0.0, description="What the sum of squares begins at."
+    )
     eps: Eps = Field(default=1e-10, description=EPS)
     weight_decay: WeightDecay = Field(default=0.0, description=L2)
 

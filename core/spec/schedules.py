@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, Strict, model_validator
 
 from core.spec.metrics import Monitor
-from core.spec.values import INTEGRAL, NotNegative, Number, Part, Positive, Share, by_name
+from core.spec.values import INTEGRAL, NotNegative, Number, Part, Positive, by_name, rises
 
 Epochs = Annotated[int, Strict(), Field(ge=1, le=100_000), INTEGRAL]
 Factor = Annotated[Number, Field(gt=0, le=1)]
@@ -42,8 +42,7 @@ class MultiStepRate(WarmUp):
 
     @model_validator(mode="after")
     def rising(self) -> "MultiStepRate":
-        if sorted(set(self.milestones)) != self.milestones:
-            raise ValueError("`milestones` must rise")
+        rises(self.milestones, "milestones")
         return self
 
 
@@ -104,7 +103,7 @@ class OneCycleRate(WarmUp):
 class PlateauRate(WarmUp):
     name: Literal["reduce_on_plateau"]
     monitor: Monitor | None = Field(default=None, description="What must get better; that of `stop` by default.")
-    factor: Share = Field(default=0.1, description="Factor of each reduction.")
+    factor: Annotated[Number, Field(gt=0, lt=1)] = Field(default=0.1, description="Factor of each reduction.")
     patience: Patience = Field(default=10, description="Epochs without anything better before a reduction.")
     min_delta: NotNegative = Field(default=1e-4, description="How much better counts.")
     cooldown: Patience = Field(default=0, description="Epochs after a reduction that do not count.")

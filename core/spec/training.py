@@ -20,6 +20,7 @@ from core.spec.values import (
     Part,
     Positive,
     Seed,
+    Value,
     distinct,
     one_of,
 )
@@ -76,10 +77,10 @@ class Training(Part):
         description="What a row of each class counts in the loss, by class; `balanced` makes all classes count the "
         "same. A class that is not named counts 1.",
     )
-    clip_norm: Positive | None = Field(
+    clip_norm: Annotated[Value, Field(gt=0)] | None = Field(
         default=None, description="The gradient of all weights together is scaled down to this length."
     )
-    clip_value: Positive | None = Field(
+    clip_value: Annotated[Value, Field(gt=0)] | None = Field(
         default=None, description="Each element of the gradient is kept within plus and minus this."
     )
     ema_decay: Annotated[Number, Field(gt=0, lt=1)] | None = Field(

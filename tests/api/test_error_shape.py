@@ -174,7 +174,7 @@ def test_416_says_how_long_the_file_is(serve: Serve, trained: str) -> None:
 
 
 def test_422_points_at_each_thing_that_is_wrong(serve: Serve, penguins: str) -> None:
-    spec = {"target": "species", "training": {"epochs": 0, "batch_size": 0}, "task": "clustering"}
+    spec = {"target": "species", "training": {"epochs": -1, "batch_size": 0}, "task": "clustering"}
 
     answer = post_job(serve, {"dataset_id": penguins, "spec": spec})
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from core import errors
 from core.profile import Column
-from core.resolve import Resolved, memory_needed, resolve
+from core.resolve import Resolved, resolve
 from core.spec import TrainingSpec
 
 ROWS = 150
@@ -154,12 +154,14 @@ def test_all_usable_columns_but_the_target_are_features() -> None:
         "impute": "median",
         "scale": "standard",
         "encode": None,
+        "dimension": None,
     }
     assert features.columns["sex"].model_dump() == {
         "type": "category",
         "impute": None,
         "scale": None,
         "encode": "one_hot",
+        "dimension": None,
     }
 
 
@@ -338,22 +340,27 @@ def test_a_softmax_cannot_end_a_regression() -> None:
         resolved([LENGTH, WIDTH], "width", network={"layers": [dense(3, "softmax")]})
 
 
+CLASS_PAIRS = ("cross_entropy with softmax", "binary_cross_entropy with sigmoid", "hinge with linear")
+NUMBER_PAIRS = ("mse with linear", "quantile with linear", "poisson with exp", "gamma with exp")
+
+
 @pytest.mark.parametrize(
-    ("target", "loss"),
+    ("target", "loss", "pairs"),
     [
-        ("species", "mse"),
-        ("species", "binary_cross_entropy"),
-        ("width", "cross_entropy"),
-        ("width", "binary_cross_entropy"),
-        ("sex", "mse"),
+        ("species", "mse", CLASS_PAIRS),
+        ("species", "binary_cross_entropy", CLASS_PAIRS),
+        ("sex", "mse", CLASS_PAIRS),
+        ("width", "cross_entropy", NUMBER_PAIRS),
+        ("width", "binary_cross_entropy", NUMBER_PAIRS),
     ],
 )
-def test_a_loss_that_does_not_fit_is_refused_with_the_legal_pairs(target: str, loss: str) -> None:
+def test_a_loss_that_does_not_fit_is_refused_with_the_legal_pairs(
+    target: str, loss: str, pairs: tuple[str, ...]
+) -> None:
     with pytest.raises(errors.IncompatibleLoss) as refused:
         resolved(PENGUINS, target, training={"loss": loss})
 
-    for pair in ("cross_entropy with softmax", "binary_cross_entropy with sigmoid", "mse with linear"):
-        assert pair in refused.value.detail
+    assert all(pair in refused.value.detail for pair in pairs)
     assert refused.value.errors[0]["pointer"] == "/spec/training/loss"
 
 
@@ -456,21 +463,26 @@ def test_a_chosen_log_interval_is_kept() -> None:
     assert resolved(PENGUINS, training={"log_every": 7}).spec.training.log_every == 7
 
 
-COUNTS = st.integers(1, 10**6)
+COUNTS = st.integers(1, 10**5)
+WIDTHS = st.lists(st.integers(1, 512), min_size=1, max_size=4)
 
 
 @settings(max_examples=50, deadline=None)
-@given(COUNTS, COUNTS, COUNTS, st.lists(st.integers(1, 4096), min_size=1, max_size=4), COUNTS)
-def test_more_of_anything_never_needs_less_memory(
-    parameters: int, batch: int, rows: int, layers: list[int], more: int
-) -> None:
-    needed = memory_needed(parameters, layers, batch, rows)
+@given(COUNTS, COUNTS, WIDTHS, st.integers(1, 512))
+def test_more_of_anything_never_needs_less_memory(batch: int, rows: int, hidden: list[int], more: int) -> None:
+    def needed(batch: int, rows: int, hidden: list[int], **training: Any) -> int:
+        training |= {"batch_size": batch}
+        split = {"validation": 0}
+        return resolved(PENGUINS, rows=rows, network={"hidden": hidden}, training=training, split=split).memory
 
-    assert memory_needed(parameters + more, layers, batch, rows) > needed
-    assert memory_needed(parameters, layers, batch + more, rows) >= needed
-    assert memory_needed(parameters, layers, batch, rows + more) >= needed
-    assert memory_needed(parameters, [*layers, more], batch, rows) >= needed
-    assert needed > 256 * 1024 * 1024
+    least = needed(batch, rows, hidden)
+    assert needed(batch + more, rows, hidden) >= least
+    assert needed(batch, rows + more, hidden) > least
+    assert needed(batch, rows, [width + more for width in hidden]) > least
+    assert needed(batch, rows, [*hidden, hidden[-1]]) > least
+    assert needed(batch, rows, hidden, ema_decay=0.9) > least
+    assert needed(batch, rows, hidden, optimizer="lbfgs") >= least
+    assert least > 384 * 1024 * 1024
 
 
 # --- the whole ----------------------------------------------------------------------------------------------------

@@ -8,17 +8,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from api.problems import from_validation
-from core.spec import (
-    Adam,
-    BatchNorm,
-    Dense,
-    Dropout,
-    Layer,
-    Output,
-    TrainingSpec,
-    parameter_count,
-    widths,
-)
+from core.spec import TrainingSpec
+from core.spec.activations import Plain
+from core.spec.network import AnyLayer, BatchNorm, Dense, Dropout, Output, parameter_count, widths
+from core.spec.optimizers import Adam
 from worker.trainer.network import build
 
 SMALLEST = {"target": "species"}
@@ -69,8 +62,8 @@ def test_other_libraries_activations_become_ours(name: str, canonical: str) -> N
     layered = read(network={"layers": [DENSE | {"activation": name}]}).network
     short = read(network={"hidden": [8], "activation": name}).network
 
-    assert layered.layers == [Dense(type="dense", units=8, activation=canonical)]  # type: ignore[arg-type]
-    assert short.activation == canonical
+    assert layered.layers == [Dense.model_validate({"type": "dense", "units": 8, "activation": canonical})]
+    assert short.activation == Plain.model_validate({"name": canonical})
 
 
 def test_keras_names_of_monitors_become_ours() -> None:
@@ -136,7 +129,7 @@ def test_a_wrong_type_is_refused_and_never_converted(parts: dict[str, Any], poin
 @pytest.mark.parametrize(
     ("parts", "pointer"),
     [
-        ({"training": {"epochs": 0}}, "/training/epochs"),
+        ({"training": {"epochs": -1}}, "/training/epochs"),
         ({"training": {"epochs": 100_001}}, "/training/epochs"),
         ({"training": {"epochs": 1e300}}, "/training/epochs"),
         ({"training": {"batch_size": 0}}, "/training/batch_size"),
@@ -176,8 +169,9 @@ def test_what_is_out_of_bounds_is_refused(parts: dict[str, Any], pointer: str) -
 @pytest.mark.parametrize(
     ("parts", "pointer"),
     [
-        ({"training": {"loss": "hinge"}}, "/training/loss/name"),
-        ({"training": {"optimizer": "lion"}}, "/training/optimizer/name"),
+        ({"training": {"loss": "dice"}}, "/training/loss"),
+        ({"training": {"loss": {"name": "dice"}}}, "/training/loss/name"),
+        ({"training": {"optimizer": "lion"}}, "/training/optimizer"),
         ({"network": {"layers": [{"type": "conv", "units": 1}]}}, "/network/layers/0/type"),
         ({"network": {"layers": [DENSE | {"activation": "rleu"}]}}, "/network/layers/0/activation"),
         ({"task": "clustering"}, "/task"),
@@ -219,7 +213,7 @@ def test_nesterov_needs_momentum() -> None:
 
 
 def test_all_that_is_wrong_is_said_at_once() -> None:
-    body = {"training": {"epochs": 0, "lr": 1}, "split": {"seed": "x"}}
+    body = {"training": {"epochs": -1, "lr": 1}, "split": {"seed": "x"}}
 
     assert set(refusals(body)) == {"/target", "/training/epochs", "/training/lr", "/split/seed"}
 
@@ -339,7 +333,7 @@ def test_a_spec_survives_its_json(body: dict[str, Any]) -> None:
         ),
     ],
 )
-def test_the_count_of_parameters_is_that_of_the_network(layers: list[Layer], output: Output, inputs: int) -> None:
+def test_the_count_of_parameters_is_that_of_the_network(layers: list[AnyLayer], output: Output, inputs: int) -> None:
     network = build(layers, output, inputs, seed=0)
 
     counted = parameter_count(layers, output, inputs)
@@ -347,11 +341,11 @@ def test_the_count_of_parameters_is_that_of_the_network(layers: list[Layer], out
     assert counted == sum(parameter.numel() for parameter in network.parameters())
 
 
-def test_widths_are_those_of_input_dense_layers_and_output() -> None:
-    layers: list[Layer] = [
+def test_widths_are_those_of_the_input_and_of_what_each_layer_gives() -> None:
+    layers: list[AnyLayer] = [
         Dense(type="dense", units=8),
         Dropout(type="dropout", rate=0.1),
         Dense(type="dense", units=5),
     ]
 
-    assert widths(layers, Output(units=3, activation="softmax"), 4) == [4, 8, 5, 3]
+    assert widths(layers, Output(units=3, activation="softmax"), 4) == [4, 8, 8, 5, 3]

@@ -1,6 +1,6 @@
 """From the name of an activation to its torch module."""
 
-from typing import assert_never
+from typing import Literal, assert_never
 
 from torch import nn
 
@@ -26,27 +26,26 @@ def activation(chosen: AnyActivation) -> nn.Module | None:
     match chosen:
         case Plain(name=name):
             return _plain(name)
-        case LeakyRelu():
+        case LeakyRelu(name="leaky_relu"):
             return nn.LeakyReLU(chosen.negative_slope)
-        case Prelu():
+        case Prelu(name="prelu"):
             return nn.PReLU(init=chosen.init)
-        case Rrelu():
+        case Rrelu(name="rrelu"):
             return nn.RReLU(chosen.lower, chosen.upper)
-        case Elu():
+        case Elu(name="elu"):
             return nn.ELU(chosen.alpha)
-        case Celu():
+        case Celu(name="celu"):
             return nn.CELU(chosen.alpha)
-        case Gelu():
-            return nn.GELU(chosen.approximate)
-        case Softplus():
+        case Gelu(name="gelu"):
+            approximate: Literal["none", "tanh"] = chosen.approximate  # all that torch takes
+            return nn.GELU(approximate)
+        case Softplus(name="softplus"):
             return nn.Softplus(chosen.beta, chosen.threshold)
-        case Hardtanh():
+        case Hardtanh(name="hardtanh"):
             return nn.Hardtanh(chosen.min_val, chosen.max_val)
-        case Shrink(name="hardshrink"):
-            return nn.Hardshrink(chosen.lambd)
         case Shrink():
-            return nn.Softshrink(chosen.lambd)
-        case Threshold():
+            return _shrink(chosen)
+        case Threshold(name="threshold"):
             return nn.Threshold(chosen.threshold, chosen.value)
         case _:
             assert_never(chosen)
@@ -82,3 +81,13 @@ def _plain(name: PlainName) -> nn.Module | None:
             return nn.Tanhshrink()
         case _:
             assert_never(name)
+
+
+def _shrink(chosen: Shrink) -> nn.Module:
+    match chosen.name:
+        case "hardshrink":
+            return nn.Hardshrink(chosen.lambd)
+        case "softshrink":
+            return nn.Softshrink(chosen.lambd)
+        case _:
+            assert_never(chosen.name)

@@ -3,6 +3,8 @@
 No test of this project has a GPU: what is said of `cuda` here follows torch's documentation and was never run.
 """
 
+from typing import assert_never
+
 import torch
 from torch import Tensor
 
@@ -12,11 +14,17 @@ from core.spec.data import Resources
 
 def device_of(resources: Resources) -> torch.device:
     """Raises `DeviceNotThere` where a GPU is asked for that this worker has not."""
-    if resources.device != "cpu" and torch.cuda.is_available():
-        return torch.device("cuda")
-    if resources.device == "cuda":
-        raise errors.DeviceNotThere(device="cuda")
-    return torch.device("cpu")
+    match resources.device:
+        case "cpu":
+            return torch.device("cpu")
+        case "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        case "cuda":
+            if not torch.cuda.is_available():
+                raise errors.DeviceNotThere(device="cuda")
+            return torch.device("cuda")
+        case _:
+            assert_never(resources.device)
 
 
 def seed_noise(seed: int, device: torch.device) -> None:

@@ -14,6 +14,8 @@ from core.spec.initializers import (
     AnyBiasInitializer,
     AnyInitializer,
     Constant,
+    Distribution,
+    Fan,
     Identity,
     Normal,
     Orthogonal,
@@ -31,19 +33,17 @@ def fill(tensor: Tensor, chosen: AnyInitializer | AnyBiasInitializer, generator:
     match chosen:
         case PlainInitializer() | PlainBias():
             _fill_plain(tensor, chosen, generator)
-        case Constant():
+        case Constant(name="constant"):
             tensor.fill_(chosen.value)
-        case Identity():
+        case Identity(name="identity"):
             tensor.copy_(torch.eye(*tensor.shape) * chosen.gain)
-        case Orthogonal():
+        case Orthogonal(name="orthogonal"):
             nn.init.orthogonal_(tensor, chosen.gain, generator)
-        case Normal(name="random_normal"):
-            tensor.normal_(chosen.mean, chosen.stddev, generator=generator)
         case Normal():
-            _truncated_normal(tensor, chosen.mean, chosen.stddev, generator)
-        case Uniform():
+            _fill_normal(tensor, chosen, generator)
+        case Uniform(name="random_uniform"):
             tensor.uniform_(chosen.minval, chosen.maxval, generator=generator)
-        case VarianceScaling():
+        case VarianceScaling(name="variance_scaling"):
             _scaled(tensor, chosen.scale, chosen.mode, chosen.distribution, generator)
         case _:
             assert_never(chosen)
@@ -71,19 +71,42 @@ def _fill_plain(tensor: Tensor, chosen: PlainInitializer | PlainBias, generator:
             assert_never(chosen.name)
 
 
-def _scaled(tensor: Tensor, scale: float, mode: str, distribution: str, generator: torch.Generator) -> None:
+def _fill_normal(tensor: Tensor, chosen: Normal, generator: torch.Generator) -> None:
+    match chosen.name:
+        case "random_normal":
+            tensor.normal_(chosen.mean, chosen.stddev, generator=generator)
+        case "truncated_normal":
+            _truncated_normal(tensor, chosen.mean, chosen.stddev, generator)
+        case _:
+            assert_never(chosen.name)
+
+
+def _scaled(tensor: Tensor, scale: float, mode: Fan, distribution: Distribution, generator: torch.Generator) -> None:
     """Draws with variance `scale / fan`."""
-    fan_out, fan_in = tensor.shape
-    fan = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[mode]
-    deviation = math.sqrt(scale / max(1.0, fan))
+    deviation = math.sqrt(scale / max(1.0, _fan(tensor, mode)))
     match distribution:
         case "uniform":
             limit = math.sqrt(3.0) * deviation
             tensor.uniform_(-limit, limit, generator=generator)
         case "untruncated_normal":
             tensor.normal_(0.0, deviation, generator=generator)
-        case _:
+        case "truncated_normal":
             _truncated_normal(tensor, 0.0, deviation / LEFT_OF_DEVIATION, generator)
+        case _:
+            assert_never(distribution)
+
+
+def _fan(tensor: Tensor, mode: Fan) -> float:
+    fan_out, fan_in = tensor.shape
+    match mode:
+        case "fan_in":
+            return fan_in
+        case "fan_out":
+            return fan_out
+        case "fan_avg":
+            return (fan_in + fan_out) / 2
+        case _:
+            assert_never(mode)
 
 
 def _truncated_normal(tensor: Tensor, mean: float, stddev: float, generator: torch.Generator) -> None:

@@ -65,31 +65,31 @@ def _mean_in_one_call(loss: AnyLoss, output: OutputActivation) -> RowLosses:
 def row_losses(loss: AnyLoss, output: OutputActivation) -> RowLosses:
     """(rows, units) logits and targets -> (rows,)."""
     match loss:
-        case CrossEntropy():
+        case CrossEntropy(name="cross_entropy"):
             return partial(functional.cross_entropy, label_smoothing=loss.label_smoothing, reduction="none")
-        case BinaryCrossEntropy():
+        case BinaryCrossEntropy(name="binary_cross_entropy"):
             return partial(_binary_cross_entropy, smoothing=loss.label_smoothing)
-        case Focal():
+        case Focal(name="focal"):
             return partial(_focal if output == "softmax" else _binary_focal, gamma=loss.gamma)
-        case Hinge():
+        case Hinge(name="hinge"):
             return _hinge
-        case Mse():
+        case Mse(name="mse"):
             return lambda logits, target: (logits - target).square().mean(1)
-        case Mae():
+        case Mae(name="mae"):
             return lambda logits, target: (logits - target).abs().mean(1)
-        case Huber():
+        case Huber(name="huber"):
             return lambda logits, target: functional.huber_loss(
                 logits, target, reduction="none", delta=loss.delta
             ).mean(1)
-        case LogCosh():
+        case LogCosh(name="log_cosh"):
             return _log_cosh
-        case Quantile():
+        case Quantile(name="quantile"):
             return partial(_pinball, quantiles=torch.tensor(loss.quantiles))
-        case Poisson():
+        case Poisson(name="poisson"):
             return lambda logits, target: (logits.exp() - target * logits).mean(1)
-        case Gamma():
+        case Gamma(name="gamma"):
             return lambda logits, target: (logits + target * (-logits).exp()).mean(1)
-        case Auto():
+        case Auto(name="auto"):
             raise ValueError("a resolved spec names its loss")
         case _:
             assert_never(loss)

@@ -86,27 +86,27 @@ def build(
 def _modules(chosen: Sequence[AnyLayer], width: int, generator: torch.Generator) -> Iterator[nn.Module]:
     for layer in chosen:
         match layer:
-            case Dense():
+            case Dense(type="dense"):
                 yield layers.Linear(width, layer.units, layer, generator)
                 if not isinstance(layer.activation, Softmax) and (applied := activation(layer.activation)) is not None:
                     yield applied
-            case ActivationLayer():
+            case ActivationLayer(type="activation"):
                 yield activation(layer.activation) or nn.Identity()
-            case Dropout():
+            case Dropout(type="dropout"):
                 yield nn.Dropout(layer.rate)
-            case AlphaDropout():
+            case AlphaDropout(type="alpha_dropout"):
                 yield nn.AlphaDropout(layer.rate)
-            case GaussianNoise():
+            case GaussianNoise(type="gaussian_noise"):
                 yield layers.GaussianNoise(layer.stddev)
-            case GaussianDropout():
+            case GaussianDropout(type="gaussian_dropout"):
                 yield layers.GaussianDropout(layer.rate)
-            case BatchNorm():
+            case BatchNorm(type="batch_norm"):
                 yield nn.BatchNorm1d(width, eps=layer.eps, momentum=layer.momentum)
-            case LayerNorm():
+            case LayerNorm(type="layer_norm"):
                 yield nn.LayerNorm(width, eps=layer.eps)
-            case RmsNorm():
+            case RmsNorm(type="rms_norm"):
                 yield nn.RMSNorm(width, eps=layer.eps)
-            case Residual():
+            case Residual(type="residual"):
                 block = nn.Sequential(*_modules(layer.layers, width, generator))
                 after = _width_after(layer.layers, width)
                 projection = layers.Linear(width, after, PROJECTION, generator) if after != width else None

@@ -8,7 +8,7 @@ number first, and torch's public functions stand in where it fails. The other op
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, assert_never
+from typing import Any, Literal, Protocol, assert_never
 
 import torch
 from torch import Tensor
@@ -63,13 +63,13 @@ def updater(chosen: AnyOptimizer, network: Sequence[Tensor]) -> Updater:
         return [torch.zeros_like(parameter) for parameter in parameters]
 
     match chosen:
-        case Sgd():
+        case Sgd(name="sgd"):
             return SgdUpdater(chosen, parameters)
-        case Adam():
+        case Adam(name="adam"):
             return AdamUpdater(chosen, parameters, torch._fused_adam_, adam)
-        case AdamW():
+        case AdamW(name="adamw"):
             return AdamUpdater(chosen, parameters, torch._fused_adamw_, adamw)
-        case NAdam():
+        case NAdam(name="nadam"):
             products = [torch.ones(()) for _ in parameters]
             return ListUpdater(
                 chosen,
@@ -79,19 +79,19 @@ def updater(chosen: AnyOptimizer, network: Sequence[Tensor]) -> Updater:
                 **_betas(chosen),
                 momentum_decay=chosen.momentum_decay,
             )
-        case RAdam():
+        case RAdam(name="radam"):
             return ListUpdater(chosen, parameters, radam, {"mean": zeros(), "square": zeros()}, **_betas(chosen))
-        case Adamax():
+        case Adamax(name="adamax"):
             return ListUpdater(chosen, parameters, adamax, {"mean": zeros(), "largest": zeros()}, **_betas(chosen))
-        case Adagrad():
+        case Adagrad(name="adagrad"):
             sums = [torch.full_like(parameter, chosen.initial_accumulator_value) for parameter in parameters]
             return ListUpdater(
                 chosen, parameters, adagrad, {"sum": sums}, eps=chosen.eps, lr_decay=chosen.lr_decay, maximize=False
             )
-        case Adadelta():
+        case Adadelta(name="adadelta"):
             buffers = {"square": zeros(), "delta": zeros()}
             return ListUpdater(chosen, parameters, adadelta, buffers, eps=chosen.eps, rho=chosen.rho, maximize=False)
-        case RMSprop():
+        case RMSprop(name="rmsprop"):
             return ListUpdater(
                 chosen,
                 parameters,
@@ -106,9 +106,9 @@ def updater(chosen: AnyOptimizer, network: Sequence[Tensor]) -> Updater:
                 momentum=chosen.momentum,
                 centered=chosen.centered,
             )
-        case Adafactor():
+        case Adafactor(name="adafactor"):
             return AdafactorUpdater(chosen, parameters)
-        case Lbfgs():
+        case Lbfgs(name="lbfgs"):
             return LbfgsUpdater(chosen, parameters)
         case _:
             assert_never(chosen)
@@ -320,6 +320,7 @@ class LbfgsUpdater:
     def __init__(self, chosen: Lbfgs, parameters: list[Tensor]) -> None:
         self.learning_rate = chosen.learning_rate
         self._parameters = parameters
+        line_search: Literal["strong_wolfe"] | None = chosen.line_search_fn  # all that torch has
         make: Any = _Lbfgs
         self._optimizer = make(
             parameters,
@@ -328,7 +329,7 @@ class LbfgsUpdater:
             tolerance_grad=chosen.tolerance_grad,
             tolerance_change=chosen.tolerance_change,
             history_size=chosen.history_size,
-            line_search_fn=chosen.line_search_fn,
+            line_search_fn=line_search,
         )
 
     def step(self, gradients: Sequence[Tensor], again: Evaluate) -> None:

@@ -1,6 +1,7 @@
 """In how many bits matrices are multiplied while training."""
 
 from contextlib import AbstractContextManager, nullcontext
+from typing import assert_never
 
 import torch
 
@@ -12,4 +13,10 @@ def autocast(precision: Precision, device: torch.device) -> AbstractContextManag
 
     bfloat16 pays off on wide networks, on processors that have avx512_bf16 or AMX (docs/performance.md).
     """
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
+    match precision:
+        case "float32":
+            return nullcontext()
+        case "bfloat16":
+            return torch.autocast(device.type, torch.bfloat16)
+        case _:
+            assert_never(precision)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from core import errors
+from core.spec.data import ColumnChoice
 from core.spec.metrics import Task
 from worker.trainer.order import TableColumn, TrainingOrder
 
@@ -184,35 +185,47 @@ def fit(order: TrainingOrder, table: Table, target: Target, rows: Rows) -> Prepr
     inputs: list[NumberInput | CategoryInput | EmbeddingInput] = []
     features: list[str] = []
     for name in order.spec.features.include or []:
-        choice = order.spec.features.columns[name]
-        column = order.column(name)
-        if choice.type == "number":
-            inputs.append(_fit_number(name, table.number(column)[rows], choice.impute, choice.scale))
-            features.append(name)
-        elif choice.encode == "embedding":
-            seen = _seen(column, table.code(column)[rows])
-            inputs.append(EmbeddingInput(name=name, categories=seen, dimension=choice.dimension or 1))
-        else:
-            category = CategoryInput(name=name, categories=_seen(column, table.code(column)[rows]))
-            inputs.append(category)
-            features += [f"{name}={'' if value is None else _text(value)}" for value in category.categories]
+        choice, column = order.spec.features.columns[name], order.column(name)
+        match choice.encode:
+            case None:
+                inputs.append(_fit_number(name, table.number(column)[rows], choice))
+                features.append(name)
+            case "embedding":
+                seen = _seen(column, table.code(column)[rows])
+                inputs.append(EmbeddingInput(name=name, categories=seen, dimension=choice.dimension or 1))
+            case "one_hot":
+                category = CategoryInput(name=name, categories=_seen(column, table.code(column)[rows]))
+                inputs.append(category)
+                features += [f"{name}={'' if value is None else _text(value)}" for value in category.categories]
+            case _:
+                assert_never(choice.encode)
     return Preprocessing(inputs=inputs, features=features, target=target)
 
 
-def _fit_number(name: str, raw: Floats, impute: str | None, scale: str | None) -> NumberInput:
+def _fit_number(name: str, raw: Floats, choice: ColumnChoice) -> NumberInput:
     """From float32 values on, in float64: the deviation of a constant column is 0, and no rounding noise."""
     finite = np.isfinite(raw)
     known = raw if finite.all() else raw[finite]
     if not len(known):
         return NumberInput(name=name, imputed=0.0, mean=0.0, scale=1.0)
-    imputed = float(np.float32(known.astype(np.float64).mean() if impute == "mean" else _median(known)))
-    if scale == "none":
-        return NumberInput(name=name, imputed=imputed, mean=0.0, scale=1.0)
-    filled = (raw if known is raw else np.where(finite, raw, np.float32(imputed))).astype(np.float64)
-    mean = filled.mean()
-    filled -= mean
-    spread = float(np.float32(np.sqrt(np.dot(filled, filled) / len(filled))))
-    return NumberInput(name=name, imputed=imputed, mean=float(np.float32(mean)), scale=spread or 1.0)
+    match choice.impute:
+        case "mean":
+            imputed = float(np.float32(known.astype(np.float64).mean()))
+        case "median" | None:
+            imputed = float(np.float32(_median(known)))
+        case _:
+            assert_never(choice.impute)
+    match choice.scale:
+        case "none":
+            return NumberInput(name=name, imputed=imputed, mean=0.0, scale=1.0)
+        case "standard" | None:
+            filled = (raw if known is raw else np.where(finite, raw, np.float32(imputed))).astype(np.float64)
+            mean = filled.mean()
+            filled -= mean
+            spread = float(np.float32(np.sqrt(np.dot(filled, filled) / len(filled))))
+            return NumberInput(name=name, imputed=imputed, mean=float(np.float32(mean)), scale=spread or 1.0)
+        case _:
+            assert_never(choice.scale)
 
 
 def _median(values: Floats) -> float:

@@ -63,30 +63,30 @@ def factor(chosen: AnySchedule, step: int, length: Length, plateau: Plateau) -> 
     """What the optimizer's rate is multiplied with at a step, the first being 0."""
     rise = chosen.warmup_epochs * length.epoch
     if step < rise:
-        return chosen.warmup_factor + (1 - chosen.warmup_factor) * (step + 1) / rise
+        return chosen.warmup_factor + (1 - chosen.warmup_factor) * min(1.0, (step + 1) / rise)
     after = step - math.ceil(rise)
     total = max(1, length.total - math.ceil(rise))
     match chosen:
-        case ConstantRate():
+        case ConstantRate(name="constant"):
             return 1.0
-        case StepRate():
+        case StepRate(name="step"):
             return math.pow(chosen.gamma, after // length.epoch // chosen.step_size)
-        case MultiStepRate():
+        case MultiStepRate(name="multi_step"):
             return math.pow(chosen.gamma, sum(after // length.epoch >= milestone for milestone in chosen.milestones))
-        case ExponentialRate():
+        case ExponentialRate(name="exponential"):
             return math.pow(chosen.gamma, after // length.epoch)
-        case PolynomialRate():
+        case PolynomialRate(name="polynomial"):
             left = math.pow(1 - min(after, total) / total, chosen.power)
             return chosen.final_factor + (1 - chosen.final_factor) * left
-        case InverseSqrtRate():
+        case InverseSqrtRate(name="inverse_sqrt"):
             return 1 / math.sqrt(1 + after / (chosen.timescale * length.epoch))
-        case CosineRate():
+        case CosineRate(name="cosine"):
             return _cosine(min(after, total) / total, 1.0, chosen.final_factor)
-        case CosineRestartsRate():
+        case CosineRestartsRate(name="cosine_restarts"):
             return _cosine(_since_restart(after / length.epoch, chosen), 1.0, chosen.final_factor)
-        case OneCycleRate():
+        case OneCycleRate(name="one_cycle"):
             return _one_cycle(after, total, chosen)
-        case PlateauRate():
+        case PlateauRate(name="reduce_on_plateau"):
             return plateau.factor
         case _:
             assert_never(chosen)
@@ -99,6 +99,8 @@ def _cosine(done: float, start: float, end: float) -> float:
 def _since_restart(epochs: float, chosen: CosineRestartsRate) -> float:
     """How much of the present cycle is over, 0 to 1."""
     length = float(chosen.t_0)
+    if chosen.t_mult == 1:
+        return epochs % length / length
     while epochs >= length:
         epochs -= length
         length *= chosen.t_mult
@@ -110,7 +112,13 @@ def _one_cycle(step: int, total: int, chosen: OneCycleRate) -> float:
     first, last = 1 / chosen.div_factor, 1 / chosen.div_factor / chosen.final_div_factor
     top = chosen.pct_start * total - 1
     if step <= top:
-        done, start, end = step / top, first, 1.0
+        done, start, end = step / top if top else 1.0, first, 1.0
     else:
         done, start, end = min(1.0, (step - top) / max(1e-9, total - 1 - top)), 1.0, last
-    return _cosine(done, start, end) if chosen.anneal_strategy == "cos" else start + (end - start) * done
+    match chosen.anneal_strategy:
+        case "cos":
+            return _cosine(done, start, end)
+        case "linear":
+            return start + (end - start) * done
+        case _:
+            assert_never(chosen.anneal_strategy)

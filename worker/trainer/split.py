@@ -1,7 +1,7 @@
 """Which rows train, which validate, which test: a function of the spec's seed and the table alone."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,13 @@ def draw(split: Split, rows: Rows, target: NDArray[Any]) -> Parts:
     generator = np.random.Generator(np.random.PCG64(split.seed))
     shuffled = rows[generator.permutation(len(rows))]
     sizes = [round(len(rows) * split.test), round(len(rows) * split.validation)]
-    if split.method == "stratified":
-        shuffled = _stratify(shuffled, target[shuffled], sizes)
+    match split.method:
+        case "stratified":
+            shuffled = _stratify(shuffled, target[shuffled], sizes)
+        case "random" | "auto":
+            pass
+        case _:
+            assert_never(split.method)
     test, validation, train = np.split(shuffled, np.cumsum(sizes))
     return Parts(np.sort(train), np.sort(validation), np.sort(test))
 

@@ -3,6 +3,7 @@ better, or time is up. And which epoch's weights are kept.
 """
 
 import math
+from typing import assert_never
 
 from core.spec.metrics import lower_is_better
 from core.spec.training import Stop, Training
@@ -24,14 +25,23 @@ def keep_the_best(state: TrainingState, stop: Stop) -> None:
 
 def reason_to_stop(state: TrainingState, training: Training) -> str | None:
     stop, at = training.stop, state.at
-    watched = state.metrics.get(stop.target_monitor, state.metrics["train_loss"])
-    if stop.target_loss is not None and watched <= stop.target_loss:
+    if stop.target_loss is not None and _watched(state, stop) <= stop.target_loss:
         return "target_reached"
     if at.epoch >= (at.last_epoch or training.epochs) or at.step >= (training.steps or math.inf):
         return "completed"
     if stop.patience is not None and at.epochs_since_best >= stop.patience:
         return "early_stopping"
     return "time_budget" if is_over_time(state, stop) else None
+
+
+def _watched(state: TrainingState, stop: Stop) -> float:
+    match stop.target_monitor:
+        case "train_loss":
+            return state.metrics["train_loss"]
+        case "valid_loss":
+            return state.metrics.get("valid_loss", state.metrics["train_loss"])  # a refit has no validation rows
+        case _:
+            assert_never(stop.target_monitor)
 
 
 def is_over_time(state: TrainingState, stop: Stop) -> bool:
