@@ -59,7 +59,7 @@ class Stop(Part):
 
 
 class Training(Part):
-    loss: Loss = Field(default=Auto(), description="What is minimised; `auto` follows from the task.")
+    loss: Loss = Field(default=Auto(name="auto"), description="What is minimised; `auto` follows from the task.")
     optimizer: Optimizer = Field(default=Adam(name="adam"), description="How the weights are updated.")
     schedule: Schedule = Field(default=ConstantRate(name="constant"), description="How the learning rate moves.")
     batch_size: Annotated[int, Strict(), Field(ge=1, le=1_000_000), INTEGRAL] = Field(
