@@ -8,7 +8,7 @@ from core.spec.values import NotNegative, Number, Part, Positive, Share, by_name
 
 
 class Auto(Part):
-    name: Literal["auto"] = "auto"
+    name: Literal["auto"]
 
 
 class CrossEntropy(Part):

@@ -27,10 +27,10 @@ from core.spec.values import (
 
 LOSS_MONITOR_SYNONYMS = {"val_loss": "valid_loss", "loss": "train_loss"}
 PRECISION_SYNONYMS = {"fp32": "float32", "bf16": "bfloat16", "mixed_bfloat16": "bfloat16"}
-LossMonitor = Annotated[
-    Literal["train_loss", "valid_loss"], one_of(Literal["train_loss", "valid_loss"], LOSS_MONITOR_SYNONYMS)
-]
-Precision = Annotated[Literal["float32", "bfloat16"], one_of(Literal["float32", "bfloat16"], PRECISION_SYNONYMS)]
+LossName = Literal["train_loss", "valid_loss"]
+LossMonitor = Annotated[LossName, one_of(LossName, LOSS_MONITOR_SYNONYMS)]
+Bits = Literal["float32", "bfloat16"]
+Precision = Annotated[Bits, one_of(Bits, PRECISION_SYNONYMS)]
 Epoch = Annotated[int, Strict(), Field(ge=0, le=100_000), INTEGRAL]
 Weights = dict[Label, Positive]
 ClassWeights = Annotated[Annotated[Literal["balanced"], TEXT] | Annotated[Weights, OBJECT], TEXT_OR_OBJECT]
@@ -59,7 +59,7 @@ class Stop(Part):
 
 
 class Training(Part):
-    loss: Loss = Field(default=Auto(), description="What is minimised; `auto` follows from the task.")
+    loss: Loss = Field(default=Auto(name="auto"), description="What is minimised; `auto` follows from the task.")
     optimizer: Optimizer = Field(default=Adam(name="adam"), description="How the weights are updated.")
     schedule: Schedule = Field(default=ConstantRate(name="constant"), description="How the learning rate moves.")
     batch_size: Annotated[int, Strict(), Field(ge=1, le=1_000_000), INTEGRAL] = Field(

@@ -3,46 +3,22 @@
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from core import errors
 from core.profile import Column
-from core.resolve import Resolved, resolve
-from core.spec import TrainingSpec
-
-ROWS = 150
-
-
-def number(name: str, **facts: Any) -> Column:
-    return Column(**{"name": name, "type": "number", "missing": 0, "distinct": 100, "number_row": 0} | facts)
-
-
-def integers(name: str, distinct: int, **facts: Any) -> Column:
-    """A column of the integers 0, 1, 2, ..., each equally often."""
-    own = {"type": "integer", "distinct": distinct, "number_row": 0, "code_row": 0}
-    own |= {"values": list(range(distinct)), "counts": [ROWS // distinct] * distinct}
-    return Column(**{"name": name, "missing": 0} | own | facts)
-
-
-def category(name: str, *values: Any, **facts: Any) -> Column:
-    own = {"type": "category", "missing": 0, "distinct": len(values), "values": list(values), "code_row": 0}
-    return Column(**{"name": name, "counts": [ROWS // len(values)] * len(values)} | own | facts)
-
-
-LENGTH, WIDTH = number("length"), number("width")
-SPECIES = category("species", "adelie", "chinstrap", "gentoo")
-SEX = category("sex", "female", "male")
-PENGUINS = [LENGTH, WIDTH, SPECIES, SEX]
-
-
-def resolved(columns: list[Column], target: str = "species", rows: int = ROWS, **parts: Any) -> Resolved:
-    return resolve(TrainingSpec.model_validate({"target": target} | parts), columns, rows)
-
-
-def codes(found: Resolved) -> list[tuple[str, str | None]]:
-    return [(warning.code, warning.column) for warning in found.warnings]
-
+from core.resolve import Resolved
+from tests.core.columns import (
+    LENGTH,
+    PENGUINS,
+    ROWS,
+    SPECIES,
+    WIDTH,
+    category,
+    codes,
+    integers,
+    number,
+    resolved,
+)
 
 # --- task and classes ---------------------------------------------------------------------------------------------
 
@@ -183,6 +159,7 @@ def test_text_that_is_asked_for_by_name_is_refused(features: dict[str, Any]) -> 
         resolved([*PENGUINS, odd], features=features)
 
     assert refused.value.facts == {"column": "odd", "type": "text"}
+    assert refused.value.errors[0]["pointer"] in ("/spec/features/include/0", "/spec/features/columns/odd")
 
 
 def test_include_and_exclude_choose_in_the_order_of_the_table() -> None:
@@ -274,113 +251,48 @@ def test_a_choice_that_does_not_fit_its_type_is_refused() -> None:
             resolved(PENGUINS, features={"columns": choice})
 
 
-# --- network and loss ---------------------------------------------------------------------------------------------
+# --- embeddings ---------------------------------------------------------------------------------------------------
 
 
-def dense(units: int, activation: str) -> dict[str, Any]:
-    return {"type": "dense", "units": units, "activation": activation}
-
-
-def form(found: Resolved) -> tuple[list[int], tuple[int, str], str]:
-    """Widths of the hidden layers, output, loss."""
-    network = found.spec.network
-    assert network.output is not None
-    hidden = [layer.units for layer in network.layers or [] if layer.type == "dense"]
-    return hidden, (network.output.units, network.output.activation), found.spec.training.loss.name
+def embedded(column: Column, **choice: Any) -> Resolved:
+    columns = {column.name: {"encode": "embedding"} | choice}
+    return resolved([LENGTH, column, SPECIES], network={"hidden": [10]}, features={"columns": columns})
 
 
 @pytest.mark.parametrize(
-    ("columns", "target", "output", "loss"),
-    [
-        ([LENGTH, SPECIES], "species", (3, "softmax"), "cross_entropy"),
-        ([LENGTH, SEX], "sex", (1, "sigmoid"), "binary_cross_entropy"),
-        ([LENGTH, WIDTH], "width", (1, "linear"), "mse"),
-    ],
+    ("distinct", "missing", "dimension"), [(1, 0, 2), (2, 0, 2), (7, 0, 5), (7, 1, 5), (100, 0, 21), (1000, 0, 77)]
 )
-def test_the_output_follows_from_the_target(
-    columns: list[Column], target: str, output: tuple[int, str], loss: str
-) -> None:
-    assert form(resolved(columns, target)) == ([64, 64], output, loss)
+def test_the_default_width_of_an_embedding_is_fastais(distinct: int, missing: int, dimension: int) -> None:
+    found = embedded(category("zip", *map(str, range(distinct)), missing=missing, counts=None))
+
+    assert dimension == min(600, round(1.6 * (distinct + missing) ** 0.56))
+    assert found.spec.features.columns["zip"].model_dump() == {
+        "type": "category",
+        "impute": None,
+        "scale": None,
+        "encode": "embedding",
+        "dimension": dimension,
+    }
 
 
-def test_a_last_softmax_layer_is_the_output() -> None:
-    layers = [dense(8, "relu"), dense(3, "softmax")]
-
-    assert form(resolved(PENGUINS, network={"layers": layers})) == ([8], (3, "softmax"), "cross_entropy")
+def test_a_chosen_width_of_an_embedding_is_kept() -> None:
+    assert embedded(category("zip", "a", "b"), dimension=9).spec.features.columns["zip"].dimension == 9
 
 
-def test_a_last_sigmoid_layer_is_the_output_of_a_binary_task_only() -> None:
-    layers = {"layers": [dense(8, "relu"), dense(1, "sigmoid")]}
+@pytest.mark.parametrize("missing", [0, 3])
+def test_an_embedding_counts_a_vector_for_each_category_and_one_for_the_unknown(missing: int) -> None:
+    found = embedded(category("zip", "a", "b", "c", missing=missing), dimension=4)
 
-    assert form(resolved([LENGTH, SEX], "sex", network=layers)) == ([8], (1, "sigmoid"), "binary_cross_entropy")
-    assert form(resolved(PENGUINS, network=layers)) == ([8, 1], (3, "softmax"), "cross_entropy")
-    assert form(resolved([LENGTH, WIDTH], "width", network=layers)) == ([8, 1], (1, "linear"), "mse")
-
-
-def test_two_classes_may_have_a_softmax_of_two() -> None:
-    layers = {"layers": [dense(2, "softmax")]}
-
-    assert form(resolved([LENGTH, SEX], "sex", network=layers)) == ([], (2, "softmax"), "cross_entropy")
-    assert form(resolved([LENGTH, SEX], "sex", training={"loss": "cross_entropy"}))[1] == (2, "softmax")
+    vectors = 3 + bool(missing) + 1
+    assert found.parameters == vectors * 4 + (1 + 4) * 10 + 10 + 10 * 3 + 3
 
 
-@pytest.mark.parametrize(
-    ("target", "layer"),
-    [("species", dense(4, "softmax")), ("sex", dense(3, "softmax")), ("sex", dense(2, "sigmoid"))],
-)
-def test_an_output_of_another_width_than_the_classes_is_refused(target: str, layer: dict[str, Any]) -> None:
-    with pytest.raises(errors.IncompatibleOutput) as refused:
-        resolved(PENGUINS, target, network={"layers": [layer]})
+def test_integers_can_be_embedded_and_numbers_cannot() -> None:
+    assert embedded(integers("zip", 5)).spec.features.columns["zip"].type == "category"
+    with pytest.raises(errors.FeatureNotSupported) as refused:
+        embedded(number("zip"))
 
-    assert refused.value.errors[0]["pointer"] == "/spec/network"
-
-
-def test_a_softmax_cannot_end_a_regression() -> None:
-    with pytest.raises(errors.IncompatibleOutput):
-        resolved([LENGTH, WIDTH], "width", network={"layers": [dense(3, "softmax")]})
-
-
-CLASS_PAIRS = ("cross_entropy with softmax", "binary_cross_entropy with sigmoid", "hinge with linear")
-NUMBER_PAIRS = ("mse with linear", "quantile with linear", "poisson with exp", "gamma with exp")
-
-
-@pytest.mark.parametrize(
-    ("target", "loss", "pairs"),
-    [
-        ("species", "mse", CLASS_PAIRS),
-        ("species", "binary_cross_entropy", CLASS_PAIRS),
-        ("sex", "mse", CLASS_PAIRS),
-        ("width", "cross_entropy", NUMBER_PAIRS),
-        ("width", "binary_cross_entropy", NUMBER_PAIRS),
-    ],
-)
-def test_a_loss_that_does_not_fit_is_refused_with_the_legal_pairs(
-    target: str, loss: str, pairs: tuple[str, ...]
-) -> None:
-    with pytest.raises(errors.IncompatibleLoss) as refused:
-        resolved(PENGUINS, target, training={"loss": loss})
-
-    assert all(pair in refused.value.detail for pair in pairs)
-    assert refused.value.errors[0]["pointer"] == "/spec/training/loss"
-
-
-def test_no_hidden_layer_is_a_choice() -> None:
-    assert form(resolved(PENGUINS, network={"hidden": []}))[0] == []
-
-
-def test_a_network_beyond_the_limit_is_refused_with_both_numbers() -> None:
-    with pytest.raises(errors.ResourcesExceeded) as refused:
-        resolved(PENGUINS, network={"hidden": [65_536, 65_536]})
-
-    assert refused.value.facts["parameters"] > refused.value.facts["limit"] == 100_000_000
-
-
-def test_missing_values_of_a_category_are_one_more_input() -> None:
-    whole = resolved([LENGTH, SEX, SPECIES], network={"hidden": [10]})
-    holed = resolved([LENGTH, category("sex", "female", "male", missing=1), SPECIES], network={"hidden": [10]})
-
-    assert whole.parameters == (1 + 2) * 10 + 10 + 10 * 3 + 3
-    assert holed.parameters == whole.parameters + 10
+    assert refused.value.errors[0]["pointer"] == "/spec/features/columns/zip"
 
 
 # --- rows and split -----------------------------------------------------------------------------------------------
@@ -444,80 +356,3 @@ def test_a_batch_larger_than_the_table_is_a_warning() -> None:
 
     assert codes(found) == [("batch_larger_than_rows", None)]
     assert codes(resolved(PENGUINS, training={"batch_size": ROWS})) == []
-
-
-# --- training -----------------------------------------------------------------------------------------------------
-
-
-def test_without_validation_rows_the_training_loss_is_watched() -> None:
-    assert resolved(PENGUINS, split={"validation": 0}).spec.training.stop.monitor == "train_loss"
-    assert resolved(PENGUINS).spec.training.stop.monitor == "valid_loss"
-
-
-@pytest.mark.parametrize(("epochs", "log_every"), [(50, 1), (10_000, 1), (10_001, 2), (20_000, 2), (100_000, 10)])
-def test_a_log_holds_at_most_ten_thousand_epochs(epochs: int, log_every: int) -> None:
-    assert resolved(PENGUINS, training={"epochs": epochs}).spec.training.log_every == log_every
-
-
-def test_a_chosen_log_interval_is_kept() -> None:
-    assert resolved(PENGUINS, training={"log_every": 7}).spec.training.log_every == 7
-
-
-COUNTS = st.integers(1, 10**5)
-WIDTHS = st.lists(st.integers(1, 512), min_size=1, max_size=4)
-
-
-@settings(max_examples=50, deadline=None)
-@given(COUNTS, COUNTS, WIDTHS, st.integers(1, 512))
-def test_more_of_anything_never_needs_less_memory(batch: int, rows: int, hidden: list[int], more: int) -> None:
-    def needed(batch: int, rows: int, hidden: list[int], **training: Any) -> int:
-        training |= {"batch_size": batch}
-        split = {"validation": 0}
-        return resolved(PENGUINS, rows=rows, network={"hidden": hidden}, training=training, split=split).memory
-
-    least = needed(batch, rows, hidden)
-    assert needed(batch + more, rows, hidden) >= least
-    assert needed(batch, rows + more, hidden) > least
-    assert needed(batch, rows, [width + more for width in hidden]) > least
-    assert needed(batch, rows, [*hidden, hidden[-1]]) > least
-    assert needed(batch, rows, hidden, ema_decay=0.9) > least
-    assert needed(batch, rows, hidden, optimizer="lbfgs") >= least
-    assert least > 384 * 1024 * 1024
-
-
-# --- the whole ----------------------------------------------------------------------------------------------------
-
-ASKED = st.fixed_dictionaries(
-    {"target": st.sampled_from(["species", "sex", "width"])},
-    optional={
-        "network": st.sampled_from(
-            [{"hidden": [8]}, {"hidden": []}, {"layers": [dense(8, "swish"), {"type": "dropout", "rate": 0.1}]}]
-        ),
-        "split": st.sampled_from([{"validation": 0}, {"test": 0.2}, {"method": "random"}]),
-        "training": st.fixed_dictionaries(
-            {}, optional={"epochs": st.integers(1, 100_000), "batch_size": st.integers(1, 500)}
-        ),
-        "features": st.sampled_from([{"include": ["length"]}, {"exclude": ["length"]}]),
-    },
-)
-
-
-@settings(max_examples=50, deadline=None)
-@given(ASKED)
-def test_a_resolved_spec_is_a_spec_and_resolves_to_itself(asked: dict[str, Any]) -> None:
-    first = resolve(TrainingSpec.model_validate(asked), PENGUINS, ROWS)
-
-    sent_again = TrainingSpec.model_validate_json(first.spec.model_dump_json())
-    second = resolve(sent_again, PENGUINS, ROWS)
-
-    assert second.spec == first.spec
-    assert (second.outputs, second.memory, second.parameters) == (first.outputs, first.memory, first.parameters)
-
-
-def test_the_keras_example_and_its_short_form_resolve_alike() -> None:
-    layers = [dense(64, "relu"), dense(64, "relu"), dense(3, "softmax")]
-
-    typed = resolved(PENGUINS, network={"layers": layers}, training={"loss": "categorical_crossentropy"})
-    short = resolved(PENGUINS, network={"hidden": [64, 64], "activation": "relu"})
-
-    assert typed == short

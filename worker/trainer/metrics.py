@@ -28,6 +28,8 @@ def measure(names: Sequence[MetricName], spec: TrainingSpec, logits: Tensor, exa
     assert spec.network.output is not None, "a resolved spec has its output"
     assert spec.task != "auto", "a resolved spec has its task"
     predicted = activated(logits, spec.network.output.activation)
+    if spec.task != "regression" and spec.network.output.activation == "linear":
+        predicted = predicted + 0.5  # a margin: its border is at 0, that of a probability at 0.5
     found: dict[str, float] = {}
     for name in names:
         try:
