@@ -242,3 +242,221 @@ PLANTED = [
         "plateau",
     ),
 ]
+
+HELD_OUT_HEALTHY = [
+    Case(
+        "iris, rmsprop",
+        IRIS,
+        {"hidden": [24]},
+        {"optimizer": {"name": "rmsprop", "learning_rate": 0.003}, "epochs": 60},
+    ),
+    Case("iris, L-BFGS", IRIS, {"hidden": [8]}, {"optimizer": "lbfgs", "epochs": 10}),
+    Case(
+        "wine, selu",
+        WINE,
+        dense(32, 32, activation="selu", weight_initializer="lecun_normal"),
+        {"epochs": 40, "optimizer": "nadam"},
+    ),
+    Case("wine, weight decay", WINE, dense(32, l2=0.001), {"epochs": 80}),
+    Case(
+        "breast cancer, elu",
+        CANCER,
+        dense(48, 24, activation="elu"),
+        {"epochs": 80, "stop": patient(12), "batch_size": 16},
+    ),
+    Case("breast cancer, no hidden layer", CANCER, {"hidden": []}, {"epochs": 100, "optimizer": adam(0.01)}),
+    Case("breast cancer, averaged weights", CANCER, DEFAULT, {"epochs": 30, "ema_decay": 0.98}),
+    Case(
+        "digits, he and adamw",
+        DIGITS,
+        dense(256, 128, weight_initializer="he_normal"),
+        {"optimizer": "adamw", "epochs": 25},
+    ),
+    Case("digits, five layers", DIGITS, dense(*[64] * 5, weight_initializer="he_uniform"), {"epochs": 25}),
+    Case(
+        "digits, residual",
+        DIGITS,
+        {
+            "layers": [{"type": "dense", "units": 64, "activation": "relu"}]
+            + [
+                {
+                    "type": "residual",
+                    "layers": [
+                        {"type": "batch_norm"},
+                        {"type": "dense", "units": 64, "activation": "relu"},
+                        {"type": "dense", "units": 64},
+                    ],
+                }
+            ]
+            * 3
+        },
+        {"epochs": 25},
+    ),
+    Case(
+        "digits, warm-up and cosine",
+        DIGITS,
+        DEFAULT,
+        {"optimizer": adam(0.003), "schedule": {"name": "cosine", "warmup_epochs": 5}, "epochs": 40},
+    ),
+    Case(
+        "digits, tanh and momentum", DIGITS, dense(100, activation="tanh"), {"optimizer": sgd(0.1, 0.9), "epochs": 40}
+    ),
+    Case("digits, dropout", DIGITS, dense(128, 128, then=[{"type": "dropout", "rate": 0.5}]), {"epochs": 40}),
+    Case("digits, large batches", DIGITS, DEFAULT, {"batch_size": 256, "optimizer": adam(0.005), "epochs": 60}),
+    Case(
+        "digits, labels smoothed",
+        DIGITS,
+        DEFAULT,
+        {"loss": {"name": "cross_entropy", "label_smoothing": 0.1}, "epochs": 30},
+    ),
+    Case(
+        "diabetes, huber",
+        standardised(DIABETES),
+        {"hidden": [32]},
+        {"loss": "huber", "epochs": 100, "stop": patient(15)},
+    ),
+    Case(
+        "diabetes as it is", DIABETES, {"hidden": [32]}, {"optimizer": adam(0.02), "epochs": 100, "stop": patient(20)}
+    ),
+    Case(
+        "rare class",
+        made("classification", seed=3, n_samples=2000, weights=[0.93]),
+        DEFAULT,
+        {"epochs": 30, "stop": patient(8)},
+    ),
+    Case(
+        "twenty thousand rows",
+        made("classification", seed=4, n_samples=20_000, n_informative=12, n_classes=4, flip_y=0.05),
+        {"hidden": [128]},
+        {"batch_size": 128, "epochs": 20},
+    ),
+    Case("hastie", made("hastie_10_2", seed=5, n_samples=3000), DEFAULT, {"epochs": 30, "stop": patient(6)}),
+    Case(
+        "moons, mish",
+        made("moons", seed=6, n_samples=800, noise=0.15),
+        dense(24, 24, activation="mish"),
+        {"epochs": 80},
+    ),
+    Case(
+        "circles, sgd",
+        made("circles", seed=7, n_samples=1000, noise=0.05, factor=0.6),
+        dense(32, 32, weight_initializer="he_uniform"),
+        {"optimizer": sgd(0.1, 0.9), "epochs": 80},
+    ),
+    Case(
+        "blobs that overlap",
+        made("blobs", seed=8, n_samples=1000, centers=4, n_features=4, cluster_std=3.0),
+        {"hidden": [32]},
+        {"epochs": 40},
+    ),
+    Case(
+        "friedman 1, layer norm",
+        made("friedman1", seed=9, n_samples=1500, noise=0.5),
+        dense(64, 64, activation="silu", then=[{"type": "layer_norm"}]),
+        {"epochs": 60, "stop": patient(15)},
+    ),
+    Case(
+        "friedman 2, radam",
+        made("friedman2", seed=10, n_samples=600),
+        DEFAULT,
+        {"optimizer": {"name": "radam", "learning_rate": 0.003}, "epochs": 60},
+    ),
+    Case(
+        "friedman 3, adagrad",
+        made("friedman3", seed=11, n_samples=600),
+        DEFAULT,
+        {"optimizer": {"name": "adagrad", "learning_rate": 0.03}, "epochs": 80},
+    ),
+    Case(
+        "few features of many",
+        made("sparse_uncorrelated", seed=12, n_samples=1500, n_features=20),
+        {"hidden": [32]},
+        {"epochs": 100, "stop": patient(10)},
+    ),
+    Case(
+        "swiss roll",
+        made("swiss_roll", seed=13, n_samples=1500, noise=0.1),
+        DEFAULT,
+        {"epochs": 80, "schedule": "cosine", "optimizer": adam(0.005)},
+    ),
+    Case("s curve, mae", made("s_curve", seed=14, n_samples=1000, noise=0.05), DEFAULT, {"loss": "mae", "epochs": 60}),
+    Case(
+        "a plane of low rank",
+        made("regression", seed=15, n_samples=800, n_features=30, effective_rank=8, noise=0.5),
+        {"hidden": [16]},
+        {"optimizer": {"name": "adamw", "weight_decay": 0.05}, "epochs": 100, "stop": patient(15)},
+    ),
+]
+
+HELD_OUT_PLANTED = [
+    Case(
+        "deep, and tanh from next to nothing",
+        DIGITS,
+        dense(*[64] * 6, activation="tanh", weight_initializer=normal(0.01)),
+        {"optimizer": sgd(0.05, 0.9), "epochs": 30},
+        "vanishing_gradient",
+    ),
+    Case(
+        "twelve sigmoid layers of 32",
+        made("classification", seed=21, n_samples=1500, n_informative=6, n_classes=3),
+        dense(*[32] * 12, activation="sigmoid"),
+        {"epochs": 30},
+        "vanishing_gradient",
+    ),
+    Case(
+        "weights of one half on 128 inputs",
+        made("friedman1", seed=22, n_samples=1000, noise=0.5),
+        dense(*[128] * 4, weight_initializer=normal(0.5)),
+        {"epochs": 40},
+        "exploding_gradient",
+    ),
+    Case(
+        "a target in the hundreds",
+        DIABETES,
+        {"hidden": [64, 64]},
+        {"optimizer": sgd(0.05), "epochs": 50},
+        "exploding_gradient",
+    ),
+    Case(
+        "relu under biases of -3",
+        made("blobs", seed=23, n_samples=600, centers=6, n_features=6, cluster_std=2.0),
+        dense(48, 48, 48, bias_initializer={"name": "constant", "value": -3.0}),
+        {"epochs": 30},
+        "dying_units",
+    ),
+    Case(
+        "adam with a rate of 0.3",
+        DIGITS,
+        {"hidden": [128]},
+        {"optimizer": adam(0.3), "epochs": 30},
+        "learning_rate_too_high",
+    ),
+    Case(
+        "momentum with a rate of 2",
+        made("moons", seed=24, n_samples=600, noise=0.2),
+        dense(32, 32),
+        {"optimizer": sgd(2.0, 0.9), "epochs": 40},
+        "learning_rate_too_high",
+    ),
+    Case(
+        "adamw with a rate of 3e-6",
+        made("friedman1", seed=25, n_samples=600),
+        DEFAULT,
+        {"optimizer": {"name": "adamw", "learning_rate": 3e-6}, "epochs": 40},
+        "learning_rate_too_low",
+    ),
+    Case(
+        "256 units and 100 rows",
+        made("classification", seed=26, n_samples=100, n_features=30, flip_y=0.2),
+        {"hidden": [256, 256]},
+        {"epochs": 120},
+        "overfitting",
+    ),
+    Case(
+        "adam that cannot settle",
+        made("friedman1", seed=27, n_samples=2000, noise=2.0),
+        {"hidden": [32]},
+        {"optimizer": adam(0.03), "epochs": 60},
+        "plateau",
+    ),
+]

@@ -97,6 +97,7 @@ def fit(
             at.loss_sum, at.weight_sum = at.loss_sum + value * count, at.weight_sum + count
             if not math.isfinite(value):
                 state.offence = {"batch": at.update + 1, **offence(network, train, rows)}
+                vitals = None  # those of an earlier step: when that was is a matter of time
                 break
             if training.metrics:
                 state.seen.append(logits)

@@ -6,6 +6,8 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from jsonpatch import JsonPatch
+
 from core.spec import TrainingSpec
 from core.spec.initializers import ZEROS, Orthogonal, PlainInitializer, VarianceScaling
 from core.spec.network import (
@@ -20,51 +22,56 @@ from core.spec.network import (
     Weighted,
 )
 from core.spec.schedules import ConstantRate
-from worker.trainer.course import Epoch, Opening
+from worker.trainer.course import Opening
 
 Patch = list[dict[str, Any]]
 
 FIRST_STEP = 0.01  # of the length of the weights: what a good rate begins with
 SATURATING = ("sigmoid", "tanh", "hardsigmoid", "softsign", "logsigmoid", "hardtanh", "tanhshrink", "relu6")
 DYING = ("relu", "relu6", "threshold", "hardshrink", "softshrink", "hardsigmoid", "hardtanh")
-DROPOUT = 0.5
+DROPOUT, MORE_DROPOUT = 0.3, 0.5
+L2 = 0.01
+PATIENCE = 20  # epochs
 DEEP = 10  # dense layers, from where on good initial weights alone do not do
+MOST_OPERATIONS = 100  # that a clone accepts
 
 
 def of_an_exploding_gradient(spec: TrainingSpec, opening: Opening | None, *, begins_too_large: bool) -> Patch:
     """Initial weights that keep a signal's size (He et al. 2015); where they are not to blame, clipping (Pascanu et al.
     2013), and a rate that fits the clipped step."""
     if begins_too_large or opening is None:
-        return [*_initialized(spec), *_clipped(spec)]
-    return [*_clipped(spec), *_rate(_round(FIRST_STEP * opening.weight_norm))]
+        return _in_few(spec, [*_initialized(spec), *_clipped(spec)])
+    return [*_clipped(spec), *_rate(FIRST_STEP * opening.weight_norm)]
 
 
 def of_dying_units(spec: TrainingSpec, *, from_the_start: bool) -> Patch:
     """An activation that passes something on below 0 (Maas et al. 2013), from biases of 0; or smaller steps."""
     changed = _with_activation(spec, DYING, "leaky_relu")
     if from_the_start:
-        return [*changed, *_initialized(spec)]
-    return [*changed, *_rate(_round(spec.training.optimizer.learning_rate / 10))]
+        return _in_few(spec, [*changed, *_initialized(spec)])
+    return _in_few(spec, [*changed, *_rate(spec.training.optimizer.learning_rate / 10)])
 
 
 def of_a_vanishing_gradient(spec: TrainingSpec) -> Patch:
-    """Activations that do not flatten (Glorot et al. 2011), weights scaled for them (He et al. 2015), and batch norm in
-    very deep networks (Ioffe and Szegedy 2015)."""
-    return [*_with_activation(spec, SATURATING, "relu"), *_initialized(spec), *_with_batch_norm(spec)]
+    """Activations that do not flatten (Glorot et al. 2011), weights scaled for them (He et al. 2015), batch norm in
+    very deep networks (Ioffe and Szegedy 2015); and clipping, for the rate was chosen where hardly any gradient came.
+    """
+    unflattened = _with_activation(spec, SATURATING, "relu")
+    return _in_few(spec, [*unflattened, *_initialized(spec), *_clipped(spec), *_with_batch_norm(spec)])
 
 
 def of_a_high_rate(spec: TrainingSpec, opening: Opening | None) -> Patch:
     """The rate with which the first step would have been a hundredth of the weights; at most a third of what it was."""
     rate = spec.training.optimizer.learning_rate
     ratio = opening.update_ratio if opening is not None else 0.0
-    return _rate(_round(rate * (min(0.3, FIRST_STEP / ratio) if ratio else 0.1)))
+    return _rate(rate * (min(0.3, FIRST_STEP / ratio) if ratio else 0.1))
 
 
-def of_a_low_rate(spec: TrainingSpec, opening: Opening, now: Epoch) -> Patch:
+def of_a_low_rate(spec: TrainingSpec, opening: Opening) -> Patch:
     """The rate with which a step is a hundredth of the weights; at least three times what it was."""
     rate = spec.training.optimizer.learning_rate
     factor = FIRST_STEP / opening.update_ratio if opening.update_ratio else 10.0
-    return _rate(_round(min(10.0, rate * max(3.0, factor))))
+    return _rate(rate * max(3.0, factor))
 
 
 def of_an_early_end(spec: TrainingSpec) -> Patch:
@@ -73,18 +80,20 @@ def of_an_early_end(spec: TrainingSpec) -> Patch:
 
 
 def of_overfitting(spec: TrainingSpec) -> Patch:
-    """Dropout (Srivastava et al. 2014), decay of the weights (Loshchilov and Hutter 2019), and an end in time (Prechelt
-    1998)."""
-    stop = spec.training.stop
-    patience = [] if stop.patience is not None else [_add("/training/stop/patience", 20)]
-    return [*_with_dropout(spec), *patience]
+    """Small weights (Krogh and Hertz 1992), dropout (Srivastava et al. 2014), and an end in time (Prechelt 1998)."""
+    dense = [(place, layer) for place, layer in _layers(spec) if isinstance(layer, Dense)]
+    output = [("/network/output", spec.network.output)] if spec.network.output and not dense else []
+    small = [_add(f"{place}/l2", L2) for place, layer in (*dense, *output) if layer.l2 < L2]
+    patience = [_add("/training/stop/patience", PATIENCE)] if spec.training.stop.patience is None else []
+    narrow = [_add(f"{place}/units", max(1, layer.units // 2)) for place, layer in dense]
+    return _in_few(spec, [*small, *_with_dropout(spec), *patience] or narrow)  # narrow where all that is done already
 
 
 def of_a_plateau(spec: TrainingSpec) -> Patch:
     """Smaller steps once nothing becomes better; where the schedule is another already, smaller ones from the start."""
     if isinstance(spec.training.schedule, ConstantRate):
         return _schedule(spec, {"name": "reduce_on_plateau", "factor": 0.3, "patience": 4})
-    return _rate(_round(spec.training.optimizer.learning_rate / 3))
+    return _rate(spec.training.optimizer.learning_rate / 3)
 
 
 # --- the parts --------------------------------------------------------------------------------------------------------
@@ -94,12 +103,16 @@ def _add(path: str, value: Any) -> dict[str, Any]:
     return {"op": "add", "path": path, "value": value}
 
 
+def _in_few(spec: TrainingSpec, patch: Patch) -> Patch:
+    """The network as a whole, where too many of its layers change."""
+    if len(patch) <= MOST_OPERATIONS:
+        return patch
+    network = JsonPatch(patch).apply(spec.model_dump(mode="json"))["network"]
+    return [_add("/network", network), *(one for one in patch if not one["path"].startswith("/network"))]
+
+
 def _rate(rate: float) -> Patch:
-    return [_add("/training/optimizer/learning_rate", rate)]
-
-
-def _round(rate: float) -> float:
-    return float(f"{rate:.1g}")
+    return [_add("/training/optimizer/learning_rate", min(10.0, float(f"{rate:.1g}")))]
 
 
 def _schedule(spec: TrainingSpec, schedule: dict[str, Any]) -> Patch:
@@ -109,7 +122,7 @@ def _schedule(spec: TrainingSpec, schedule: dict[str, Any]) -> Patch:
 
 def _clipped(spec: TrainingSpec) -> Patch:
     unset = [_add("/training/clip_value", None)] if spec.training.clip_value is not None else []
-    return [*unset, _add("/training/clip_norm", 1.0)]
+    return [*unset, _add("/training/clip_norm", min(1.0, spec.training.clip_norm or 1.0))]
 
 
 def _layers(spec: TrainingSpec) -> Iterator[tuple[str, AnyLayer]]:
@@ -171,7 +184,7 @@ def _with_dropout(spec: TrainingSpec) -> Patch:
     layers = spec.network.layers or []
     present = [(place, layer) for place, layer in _layers(spec) if isinstance(layer, Dropout)]
     if present:
-        return [_add(f"{place}/rate", DROPOUT) for place, layer in present if layer.rate < DROPOUT]
+        return [_add(f"{place}/rate", MORE_DROPOUT) for place, layer in present if layer.rate < MORE_DROPOUT]
     blocks = [position for position, layer in enumerate(layers) if isinstance(layer, Dense | Residual)]
     if not blocks:
         return []  # one matrix: nothing is between it and the inputs
