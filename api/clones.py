@@ -162,7 +162,7 @@ def _filled(parent: JobRead, patch: Sequence[Operation]) -> dict[str, Any]:
         for place in (one.path, one.source if isinstance(one, OperationFrom) else ""):
             names = JsonPointer(place).parts
             if names[:1] == ["network"] and len(names) > 1:
-                _fill_network(spec, whole["network"], short=names[1] in ("hidden", "activation"))
+                _fill_network(spec, whole["network"], names[1])
             _fill(spec, whole, names)
     return spec
 
@@ -170,21 +170,28 @@ def _filled(parent: JobRead, patch: Sequence[Operation]) -> dict[str, Any]:
 def _fill(spec: dict[str, Any], whole: dict[str, Any], names: Sequence[str]) -> None:
     """Adds the first part on the way that was not sent, with all that is in it."""
     here: Any = spec
-    for name in names:
+    for place, name in enumerate(names):
         if not isinstance(here, dict) or not isinstance(whole, dict) or name not in whole:
             return
-        if name not in here:
+        bare = isinstance(here.get(name), str) and isinstance(whole[name], dict) and place + 1 < len(names)
+        if name not in here or bare:  # `adam` has members as well, where the patch names one
             here[name] = copy.deepcopy(whole[name])
             return
         here, whole = here[name], whole[name]
 
 
-def _fill_network(spec: dict[str, Any], settled: dict[str, Any], *, short: bool) -> None:
-    """The two forms of a network exclude each other: what is filled has the form that the patch names."""
+def _fill_network(spec: dict[str, Any], settled: dict[str, Any], part: str) -> None:
+    """The two forms of a network exclude each other: what is filled has the form that the patch names. An output that
+    was sent as the last of the layers is one of its own where the patch names it."""
     sent = spec.get("network", {})
-    if short and "network" not in spec:
-        spec["network"] = {"hidden": list(DEFAULT_HIDDEN), "activation": "relu"}
-    elif not short and isinstance(sent, dict) and "layers" not in sent and settled["layers"] is not None:
+    if part in ("hidden", "activation"):
+        if "network" not in spec:
+            spec["network"] = {"hidden": list(DEFAULT_HIDDEN), "activation": "relu"}
+    elif (
+        isinstance(sent, dict)
+        and settled["layers"] is not None
+        and ("layers" not in sent or (part == "output" and "output" not in sent))
+    ):
         spec["network"] = copy.deepcopy(settled)
 
 

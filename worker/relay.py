@@ -1,10 +1,11 @@
 """From the training process to the event log, in small batches: at most 100 ms late, one transaction a batch.
 
-Epochs that were logged before a rescue come again, identical: they are not written twice. Should one differ (another
-CPU, another torch), a `rewound` event says so before the log goes on.
+Epochs that were logged before a rescue come again, identical: neither they nor what was found in them is written twice.
+Should one differ (another CPU, another torch), a `rewound` event says so before the log goes on.
 """
 
 import time
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import select
@@ -22,6 +23,18 @@ ORDERS_SECONDS = 1.0  # how often to ask for orders where there is nothing to wr
 TIMING = {"seconds", "samples_per_second"}  # differ from one run to the next, and are no part of an epoch's identity
 
 
+@dataclass
+class Known:
+    """What the log holds already, as far as it can come again."""
+
+    epochs: dict[int, dict[str, Any]] = field(default_factory=dict)  # by number, without timing
+    diagnoses: set[tuple[int, str]] = field(default_factory=set)  # epoch and code
+
+    def forget_from(self, epoch: int) -> None:
+        self.epochs = {one: facts for one, facts in self.epochs.items() if one < epoch}
+        self.diagnoses = {one for one in self.diagnoses if one[0] < epoch}
+
+
 class Relay:
     def __init__(self, claim: Claim, epochs: int) -> None:
         self._claim = claim
@@ -30,7 +43,7 @@ class Relay:
         self._job: dict[str, Any] = {}
         self._attempt: dict[str, Any] = {}
         self._last_flush = self._last_orders = 0.0
-        self._logged: dict[int, dict[str, Any]] | None = {} if claim.attempt == 1 else None
+        self._logged: Known | None = Known() if claim.attempt == 1 else None
         self._flushed_epoch = False
         self.order: str | None = claim.order
 
@@ -106,36 +119,46 @@ class Relay:
         self._waiting, self._job, self._attempt = [], {}, {}
         queue.wake(self._claim.subject_id)
 
-    def _read_logged(self) -> dict[int, dict[str, Any]]:
+    def _read_logged(self) -> Known:
         with database.reading() as session:
             found = session.execute(
                 select(Event.type, Event.data)
-                .where(Event.run_id == self._claim.run_id, Event.type.in_(("epoch", "rewound")))
+                .where(Event.run_id == self._claim.run_id, Event.type.in_(("epoch", "diagnosis", "rewound")))
                 .order_by(Event.seq)
             )
-            logged: dict[int, dict[str, Any]] = {}
+            known = Known()
             for kind, data in found:
-                if kind == "rewound":
-                    logged = {epoch: facts for epoch, facts in logged.items() if epoch <= data["to_epoch"]}
-                else:
-                    logged[data["epoch"]] = _identity(data)
-            return logged
+                match kind:
+                    case "rewound":
+                        known.forget_from(data["to_epoch"] + 1)
+                    case "diagnosis":
+                        known.diagnoses.add((data["epoch"], data["code"]))
+                    case _:
+                        known.epochs[data["epoch"]] = _identity(data)
+            return known
 
 
-def _not_yet_logged(event: NewEvent, logged: dict[int, dict[str, Any]]) -> list[NewEvent]:
-    """What of an event is news; `logged` learns it."""
-    if event.type not in ("epoch", "step", "diagnosis"):
-        return [event]
-    epoch, identity = event.data["epoch"], _identity(event.data)
-    if event.type != "epoch":  # they come before their epoch
-        return [] if epoch in logged else [event]
-    known = logged.get(epoch)
-    if known == identity:
-        return []
-    for later in [one for one in logged if one >= epoch]:
-        del logged[later]
-    logged[epoch] = identity
-    return [event] if known is None else [NewEvent("rewound", {"to_epoch": epoch - 1}), event]
+def _not_yet_logged(event: NewEvent, known: Known) -> list[NewEvent]:
+    """What of an event is news; `known` learns it."""
+    match event.type:
+        case "step":  # they come before their epoch
+            return [] if event.data["epoch"] in known.epochs else [event]
+        case "diagnosis":  # and these after it
+            found = (event.data["epoch"], event.data["code"])
+            if found in known.diagnoses:
+                return []
+            known.diagnoses.add(found)
+            return [event]
+        case "epoch":
+            epoch, identity = event.data["epoch"], _identity(event.data)
+            before = known.epochs.get(epoch)
+            if before == identity:
+                return []
+            known.forget_from(epoch)
+            known.epochs[epoch] = identity
+            return [event] if before is None else [NewEvent("rewound", {"to_epoch": epoch - 1}), event]
+        case _:
+            return [event]
 
 
 def _identity(data: dict[str, Any]) -> dict[str, Any]:

@@ -97,13 +97,15 @@ def fit(
             at.loss_sum, at.weight_sum = at.loss_sum + value * count, at.weight_sum + count
             if not math.isfinite(value):
                 state.offence = {"batch": at.update + 1, **offence(network, train, rows)}
+                vitals = None  # those of an earlier step: when that was is a matter of time
                 break
             if training.metrics:
                 state.seen.append(logits)
 
             is_last = at.update + 1 == len(updates) or at.step + 1 == training.steps
             silence = FIRST_STEP_SECONDS if started_at_step == 0 and vitals is None else STEP_SECONDS
-            if probing := is_last or time.monotonic() - spoke >= silence:
+            speaks = not is_last and time.monotonic() - spoke >= silence
+            if probing := is_last or speaks or at.step == 0:  # the first step says what the network began as
                 probe.before(gradients)
             _clip(gradients, training)
             updater.step(gradients, lambda: _evaluate(backpropagate, rows, spec, epoch))  # noqa: B023 # 4 weight update
@@ -113,10 +115,12 @@ def fit(
             at.update, at.step = at.update + 1, at.step + 1
 
             if probing:
-                vitals = probe.after()
+                felt = probe.after()
+                state.course.begin(value, felt)
+                vitals = felt if speaks or is_last else vitals
             if is_last:
                 break
-            if probing:
+            if speaks:
                 at.seconds += (now := time.monotonic()) - spoke
                 if is_over_time(state, training.stop):
                     at.stop_reason = "time_budget"

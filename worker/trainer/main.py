@@ -19,6 +19,7 @@ from core.spec.schedules import PlateauRate
 from core.spec.training import Stop
 from worker.trainer import artifacts, state
 from worker.trainer.device import device_of
+from worker.trainer.diagnosis import diagnose
 from worker.trainer.examples import Examples
 from worker.trainer.fit import EpochDone, StepDone, fit, output_of
 from worker.trainer.losses import criterion_of
@@ -80,6 +81,7 @@ def train(order: TrainingOrder, channel: Channel) -> None:
         now = _before_the_first_step(order, prepared, device)
         now.at.stage, now.at.searched_epochs = "refit", found.at.epoch
         now.at.last_epoch, now.at.searched_best = found.best.epoch if found.best else None, _best(spec, found)
+        now.course = found.course
         channel.say(Phase("refitting"))
         told_to = _follow(order, channel, now, prepared)
 
@@ -116,12 +118,14 @@ def _follow(order: TrainingOrder, channel: Channel, now: TrainingState, prepared
     log_every = order.spec.training.log_every or 1
     for done in fit(spec, prepared.train, prepared.validation, now):
         match done:
-            case EpochDone(facts) if now.at.epoch % log_every == 0 or now.at.stop_reason:
-                channel.say(Logged("epoch", _as_logged(facts, now), best=_best(order.spec, now)))
+            case EpochDone(facts, felt):
+                if now.at.epoch % log_every == 0 or now.at.stop_reason:
+                    channel.say(Logged("epoch", _as_logged(facts, now), best=_best(order.spec, now)))
+                if now.at.stage == "search":
+                    for found in diagnose(now.course, spec, facts, felt):
+                        channel.say(Logged("diagnosis", found))
             case StepDone(facts):
                 channel.say(Logged("step", _as_logged(facts, now)))
-            case _:
-                pass
         if (told_to := channel.stop_order()) is not None and not now.at.stop_reason:
             return told_to
         if (began := time.monotonic()) - last_save >= wait and not now.at.stop_reason:
@@ -181,6 +185,7 @@ def _export(order: TrainingOrder, now: TrainingState, prepared: Prepared, *, kee
         "epochs": now.at.searched_epochs + now.at.epoch,
         "refitted": now.at.stage == "refit",
         "stop_reason": stop_reason,
+        "diagnoses": now.course.diagnoses,
     }
     parts = {
         "train": prepared.train.slice(0, TRAIN_ROWS_MEASURED),

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from worker.trainer.course import Course, course_of
 from worker.trainer.device import noise_state
 from worker.trainer.network import Network
 from worker.trainer.optimizers import Updater
@@ -64,6 +65,7 @@ class TrainingState:
     best: Best | None = None
     metrics: dict[str, float] = field(default_factory=dict)  # of the last whole epoch
     offence: dict[str, Any] | None = None  # where the loss stopped being a number
+    course: Course = field(default_factory=Course)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -96,7 +98,13 @@ def save(state: TrainingState, folder: Path) -> None:
     tensors |= {f"seen.{place}": tensor for place, tensor in enumerate(state.seen if state.at.update else ())}
     tensors |= {"noise": noise_state(next(state.network.parameters()).device)}
     best = {"epoch": state.best.epoch, "value": state.best.value} if state.best else None
-    facts = {"at": asdict(state.at), "plateau": asdict(state.plateau), "best": best, "metrics": state.metrics}
+    facts = {
+        "at": asdict(state.at),
+        "plateau": asdict(state.plateau),
+        "best": best,
+        "metrics": state.metrics,
+        "course": asdict(state.course),
+    }
 
     folder.mkdir()
     # Cloned: L-BFGS keeps the same tensor twice, and safetensors refuses to write shared memory.
@@ -130,3 +138,4 @@ def restore(state: TrainingState, folder: Path) -> None:
     state.at = Counters(**facts["at"])
     state.plateau = Plateau(**facts["plateau"])
     state.metrics = facts["metrics"]
+    state.course = course_of(facts["course"])
