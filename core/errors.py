@@ -377,6 +377,10 @@ class ResourcesExceeded(DataInvalid):
     """The job needs more memory than any worker here has."""
 
 
+class TraceTooLarge(DataInvalid):
+    """A trace writes down every number of an update, and this one has too many."""
+
+
 # --- how a run ends badly ---------------------------------------------------------------------------------------
 
 

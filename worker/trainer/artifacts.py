@@ -2,6 +2,7 @@
 fingerprint, so that the same training gives the same SHA-256."""
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,11 @@ def write(
     }
     tensors = {name: tensor.detach().contiguous() for name, tensor in weights.items()}
     save_file(tensors, folder / "weights.safetensors", metadata={"backpropd": _canonical(header).decode()})
+
+
+def write_trace(folder: Path, found: Any) -> None:
+    """In the order in which it happened, which canonical JSON would lose."""
+    (folder / "trace.json").write_text(json.dumps(found, ensure_ascii=False, allow_nan=False, separators=(",", ":")))
 
 
 def _canonical(value: Any) -> bytes:

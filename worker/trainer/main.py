@@ -39,6 +39,7 @@ from worker.trainer.order import TrainingOrder
 from worker.trainer.predictions import logits_of
 from worker.trainer.preparation import Prepared, prepare
 from worker.trainer.state import TrainingState
+from worker.trainer.trace import lay_open
 
 # A checkpoint costs at most a fiftieth of the time between two: large networks are saved less often.
 CHECKPOINT_COST = 50
@@ -69,7 +70,7 @@ def train(order: TrainingOrder, channel: Channel) -> None:
         found = now
         prepared = prepare(order, device, refit=True)
         now = _before_the_first_step(spec, prepared, device)
-        now.at.stage, now.at.searched_epochs = "refit", found.at.epoch
+        now.at.stage, now.at.searched_epochs, now.traces = "refit", found.at.epoch, found.traces
         now.at.last_epoch, now.at.searched_best = found.best.epoch if found.best else None, _best(spec, found)
         channel.say(Phase("refitting"))
         told_to = _follow(order, channel, now, prepared)
@@ -103,6 +104,7 @@ def _follow(order: TrainingOrder, channel: Channel, now: TrainingState, prepared
         return None  # the checkpoint was taken after the last epoch
     spec = _refit_spec(order.spec) if now.at.stage == "refit" else order.spec
     log_every = order.spec.training.log_every or 1
+    _trace(spec, now, prepared)
     for done in fit(spec, prepared.train, prepared.validation, now):
         match done:
             case EpochDone(facts) if now.at.epoch % log_every == 0 or now.at.stop_reason:
@@ -111,6 +113,7 @@ def _follow(order: TrainingOrder, channel: Channel, now: TrainingState, prepared
                 channel.say(Logged("step", _as_logged(facts, now)))
             case _:
                 pass
+        _trace(spec, now, prepared)
         if (told_to := channel.stop_order()) is not None and not now.at.stop_reason:
             return told_to
         if (began := time.monotonic()) - last_save >= wait and not now.at.stop_reason:
@@ -118,6 +121,15 @@ def _follow(order: TrainingOrder, channel: Channel, now: TrainingState, prepared
             last_save = time.monotonic()
             wait = max(order.checkpoint_seconds, CHECKPOINT_COST * (last_save - began))
     return None
+
+
+def _trace(spec: TrainingSpec, now: TrainingState, prepared: Prepared) -> None:
+    """Between two epochs, lays the next update open where the spec asks for it."""
+    if spec.trace is None or now.at.update or now.at.stop_reason:
+        return
+    epoch = now.at.searched_epochs + now.at.epoch + 1
+    if epoch in spec.trace.epochs and epoch not in {one["epoch"] for one in now.traces}:
+        now.traces.append(lay_open(spec, now, prepared))
 
 
 def _refit_spec(spec: TrainingSpec) -> TrainingSpec:
@@ -179,6 +191,8 @@ def _export(order: TrainingOrder, now: TrainingState, prepared: Prepared, *, kee
     artifacts.write(
         Path(order.folder) / ARTIFACTS, order, prepared.preprocessing, network.state_dict(), prepared.parts, report
     )
+    if spec.trace is not None:
+        artifacts.write_trace(Path(order.folder) / ARTIFACTS, now.traces)
     failed = None
     if now.offence is not None:
         problem = _diverged(now, prepared)

@@ -64,6 +64,7 @@ class TrainingState:
     best: Best | None = None
     metrics: dict[str, float] = field(default_factory=dict)  # of the last whole epoch
     offence: dict[str, Any] | None = None  # where the loss stopped being a number
+    traces: list[dict[str, Any]] = field(default_factory=list)  # updates laid open so far
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -96,7 +97,8 @@ def save(state: TrainingState, folder: Path) -> None:
     tensors |= {f"seen.{place}": tensor for place, tensor in enumerate(state.seen if state.at.update else ())}
     tensors |= {"noise": noise_state(next(state.network.parameters()).device)}
     best = {"epoch": state.best.epoch, "value": state.best.value} if state.best else None
-    facts = {"at": asdict(state.at), "plateau": asdict(state.plateau), "best": best, "metrics": state.metrics}
+    facts: dict[str, Any] = {"at": asdict(state.at), "plateau": asdict(state.plateau), "best": best}
+    facts |= {"metrics": state.metrics, "traces": state.traces}
 
     folder.mkdir()
     # Cloned: L-BFGS keeps the same tensor twice, and safetensors refuses to write shared memory.
@@ -129,4 +131,4 @@ def restore(state: TrainingState, folder: Path) -> None:
     state.seen = [tensors[f"seen.{place}"] for place in range(sum(name.startswith("seen.") for name in tensors))]
     state.at = Counters(**facts["at"])
     state.plateau = Plateau(**facts["plateau"])
-    state.metrics = facts["metrics"]
+    state.metrics, state.traces = facts["metrics"], facts["traces"]
