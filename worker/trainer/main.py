@@ -60,7 +60,7 @@ def train(order: TrainingOrder, channel: Channel) -> None:
     saved = Path(order.checkpoint) if order.checkpoint else None
     refits = saved is not None and state.stage_of(saved) == "refit"
     prepared = prepare(order, device, refit=refits)
-    now = _before_the_first_step(spec, prepared, device)
+    now = before_the_first_step(spec, prepared, device)
     if saved is not None:
         state.restore(now, saved)
     channel.say(Phase("training", resumed_from_epoch=now.at.searched_epochs + now.at.epoch if saved else None))
@@ -69,7 +69,7 @@ def train(order: TrainingOrder, channel: Channel) -> None:
     if told_to is None and spec.training.refit and now.at.stage == "search" and now.best and not now.offence:
         found = now
         prepared = prepare(order, device, refit=True)
-        now = _before_the_first_step(spec, prepared, device)
+        now = before_the_first_step(spec, prepared, device)
         now.at.stage, now.at.searched_epochs, now.traces = "refit", found.at.epoch, found.traces
         now.at.last_epoch, now.at.searched_best = found.best.epoch if found.best else None, _best(spec, found)
         channel.say(Phase("refitting"))
@@ -87,7 +87,7 @@ def train(order: TrainingOrder, channel: Channel) -> None:
         channel.say(_export(order, now, prepared, keep_last=told_to == "cancel_keep_last"))
 
 
-def _before_the_first_step(spec: TrainingSpec, prepared: Prepared, device: torch.device) -> TrainingState:
+def before_the_first_step(spec: TrainingSpec, prepared: Prepared, device: torch.device) -> TrainingState:
     fitted = prepared.preprocessing
     embeddings = [(len(one.categories), one.dimension) for one in fitted.embeddings]
     network = build(

@@ -1,4 +1,4 @@
-"""What a training process is told: the resolved spec, and where its table's arrays lie. Pydantic only, no torch."""
+"""What a training process is told: the resolved spec, and where its files lie. Pydantic only, no torch."""
 
 from functools import cached_property
 from typing import Any, Literal
@@ -20,7 +20,9 @@ class TableColumn(BaseModel):
     code_row: int | None = None  # row of `codes`, int32, missing is -1
 
 
-class TrainingOrder(BaseModel):
+class TableOrder(BaseModel):
+    """A spec, and the arrays of the table that it is about."""
+
     model_config = ConfigDict(frozen=True)
 
     spec: TrainingSpec  # resolved
@@ -28,10 +30,7 @@ class TrainingOrder(BaseModel):
     columns: list[TableColumn]
     numbers: str | None  # path of a .npy of shape (columns, rows)
     codes: str | None  # path of a .npy of shape (columns, rows)
-    checkpoint: str | None  # folder of the checkpoint to go on from
-    folder: str  # private, for checkpoints and artifacts
-    checkpoint_seconds: float
-    stop: Literal["cancel", "cancel_keep_last"] | None = None  # cancelled before this attempt began: only export
+    folder: str  # private, for what is made
 
     @cached_property
     def _by_name(self) -> dict[str, TableColumn]:
@@ -39,3 +38,18 @@ class TrainingOrder(BaseModel):
 
     def column(self, name: str) -> TableColumn:
         return self._by_name[name]
+
+
+class TrainingOrder(TableOrder):
+    kind: Literal["training"] = "training"
+    checkpoint: str | None  # folder of the checkpoint to go on from
+    checkpoint_seconds: float
+    stop: Literal["cancel", "cancel_keep_last"] | None = None  # cancelled before this attempt began: only export
+
+
+class TraceOrder(TableOrder):
+    """One update, by the `trace` of the spec."""
+
+    kind: Literal["trace"] = "trace"
+    weights: str | None  # path of a weights file; without one, the initial weights of the spec
+    preprocessing: str | None  # path of the `preprocessing.json` that belongs to them

@@ -9,7 +9,7 @@ from core import errors
 from core.spec.network import BatchNorm, flat
 from worker.trainer import preprocessing, split
 from worker.trainer.examples import Examples
-from worker.trainer.order import TrainingOrder
+from worker.trainer.order import TableOrder
 from worker.trainer.preprocessing import Preprocessing, Rows
 from worker.trainer.split import Parts
 
@@ -25,19 +25,30 @@ class Prepared:
     test: Examples
 
 
-def prepare(order: TrainingOrder, device: torch.device, *, refit: bool) -> Prepared:
-    """Raises a `DataInvalid` when the rows cannot be trained on. In a `refit` the validation rows train as well."""
+def prepare(
+    order: TableOrder,
+    device: torch.device,
+    *,
+    refit: bool,
+    fitted: Preprocessing | None = None,
+    most: int | None = None,
+) -> Prepared:
+    """Raises a `DataInvalid` when the rows cannot be trained on. In a `refit` the validation rows train as well.
+
+    Preprocessing that was `fitted` before is kept. Of each part no more than the first `most` rows are made ready.
+    """
     spec, table = order.spec, preprocessing.Table(order)
     target, values, rows = preprocessing.read_target(order, table)
     parts = split.draw(spec.split, rows, values if values.ndim == 1 else values[:, 0])
     if refit:
         together = np.sort(np.concatenate([parts.train, parts.validation]))
         parts = Parts(together, parts.validation[:0], parts.test)
-    fitted = preprocessing.fit(order, table, target, parts.train)
+    fitted = fitted or preprocessing.fit(order, table, target, parts.train)
     weight, sample_weight = preprocessing.read_weights(order, table, values, parts.train)
     _batch_norm_works(order, len(parts.train))
 
     def examples(rows: Rows) -> Examples:
+        rows = rows[:most]
         features, codes = preprocessing.transform(fitted, order, table, rows)
         return Examples(
             features=torch.from_numpy(features),
@@ -50,7 +61,7 @@ def prepare(order: TrainingOrder, device: torch.device, *, refit: bool) -> Prepa
     return Prepared(fitted, parts, examples(parts.train), examples(parts.validation), examples(parts.test))
 
 
-def _batch_norm_works(order: TrainingOrder, rows: int) -> None:
+def _batch_norm_works(order: TableOrder, rows: int) -> None:
     if any(isinstance(layer, BatchNorm) for layer in flat(order.spec.network.layers or [])):
         if rows < 2:
             raise errors.DatasetTooSmall("Batch norm needs at least 2 rows to train on.", rows=rows)

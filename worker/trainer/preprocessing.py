@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from core import errors
 from core.spec.metrics import Task
-from worker.trainer.order import TableColumn, TrainingOrder
+from worker.trainer.order import TableColumn, TableOrder
 
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -86,7 +86,7 @@ class Table:
     column is read twice as fast as it is mapped: mapping pays for each page.
     """
 
-    def __init__(self, order: TrainingOrder) -> None:
+    def __init__(self, order: TableOrder) -> None:
         self._order = order
 
     def number(self, column: TableColumn) -> Floats:
@@ -115,7 +115,7 @@ def _row(path: str, row: int) -> NDArray[Any]:
         return np.fromfile(file, kind, length, offset=start - file.tell())
 
 
-def read_target(order: TrainingOrder, table: Table) -> tuple[Target, NDArray[Any], Rows]:
+def read_target(order: TableOrder, table: Table) -> tuple[Target, NDArray[Any], Rows]:
     """The target of every row, (rows,) int64 codes of classes or (rows, columns) float32, and the rows that have one.
 
     Raises `TargetHasInfinity` or `TargetNotShares`, with the first rows that are to blame.
@@ -143,7 +143,7 @@ def read_target(order: TrainingOrder, table: Table) -> tuple[Target, NDArray[Any
 
 
 def read_weights(
-    order: TrainingOrder, table: Table, target: NDArray[Any], train: Rows
+    order: TableOrder, table: Table, target: NDArray[Any], train: Rows
 ) -> tuple[Floats | None, Floats | None]:
     """What each row counts in the loss, and in metrics; None where all count the same.
 
@@ -174,7 +174,7 @@ def read_weights(
     return (loss / np.mean(loss[train], dtype=np.float64)).astype(np.float32), sample
 
 
-def fit(order: TrainingOrder, table: Table, target: Target, rows: Rows) -> Preprocessing:
+def fit(order: TableOrder, table: Table, target: Target, rows: Rows) -> Preprocessing:
     """Fits on the given rows: the training rows."""
     inputs: list[NumberInput | CategoryInput | EmbeddingInput] = []
     features: list[str] = []
@@ -230,7 +230,7 @@ def _text(value: Any) -> str:
 
 
 def transform(
-    preprocessing: Preprocessing, order: TrainingOrder, table: Table, rows: Rows
+    preprocessing: Preprocessing, order: TableOrder, table: Table, rows: Rows
 ) -> tuple[Floats, NDArray[np.int32] | None]:
     """The network's inputs of these rows: (rows, features) float32, and (rows, embeddings) codes, if any."""
     features = np.empty((len(rows), len(preprocessing.features)), np.float32)
