@@ -21,7 +21,15 @@ from core.tables import Artifact
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["artifacts"])
 
 WEIGHTS = "weights.safetensors"
-NAMES = (WEIGHTS, "last.safetensors", "preprocessing.json", "spec.json", "metrics.csv", "report.json")
+NAMES = (
+    WEIGHTS,
+    "last.safetensors",
+    "preprocessing.json",
+    "spec.json",
+    "metrics.csv",
+    "report.json",
+    "trace.json",
+)
 Name = Annotated[str, Path(pattern=r"^[A-Za-z0-9_.-]{1,255}$")]
 
 

@@ -91,6 +91,7 @@ class JobRead(BaseModel):
                 "weights": f"{self}/weights",
                 "cancel": f"{self}/cancel",
                 "clone": f"{self}/clone",
+                "trace": f"{self}/trace",
                 "dataset": f"/v1/datasets/{row.dataset_id}",
             },
         )

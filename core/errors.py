@@ -212,6 +212,18 @@ class DatasetNotReady(Problem):
     status = 409
 
 
+class DatasetDeleted(Problem):
+    """The dataset of this job was deleted, and with it the rows that this needs."""
+
+    status = 409
+
+
+class NoWeights(Problem):
+    """The job has no weights to begin with: it has not ended yet, or has left none; `weights: initial` needs none."""
+
+    status = 409
+
+
 class DatasetInUse(Problem):
     """A job that has not ended uses this dataset; cancel it first."""
 
@@ -389,6 +401,10 @@ class StartMismatch(DataInvalid):
 
 class ResourcesExceeded(DataInvalid):
     """The job needs more memory than any worker here has."""
+
+
+class TraceTooLarge(DataInvalid):
+    """A trace writes down every number of an update, and this one has too many."""
 
 
 # --- how a run ends badly ---------------------------------------------------------------------------------------

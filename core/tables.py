@@ -17,7 +17,9 @@ from core.spec import TrainingSpec
 JobStatus = Literal["queued", "running", "cancelling", "pausing", "paused", "succeeded", "failed", "cancelled"]
 DatasetStatus = Literal["processing", "ready", "invalid"]
 RunStatus = Literal["waiting", "queued", "running", "ended"]
-RunKind = Literal["training", "ingest"]
+InquiryStatus = Literal["queued", "running", "succeeded", "failed"]
+InquiryKind = Literal["trace"]
+RunKind = Literal["training", "ingest", "trace"]
 Slot = Literal["training", "short"]
 AttemptOutcome = Literal["running", "succeeded", "failed", "cancelled", "crashed", "interrupted", "lost"]
 
@@ -137,6 +139,25 @@ class Job(Row):
     finished_at: Mapped[datetime | None]
 
 
+class Inquiry(Row):
+    """A question that only a worker can answer. An answer is no record: it is forgotten a day after."""
+
+    __tablename__ = "inquiries"
+    __table_args__ = (_one_of("status", InquiryStatus),)
+    id: Mapped[Id]
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    kind: Mapped[InquiryKind] = mapped_column(Text)
+    job_id: Mapped[str | None] = mapped_column(
+        ForeignKey("jobs.id", ondelete="CASCADE"), index=True
+    )  # what it is about
+    request: Mapped[dict[str, Any]]  # what was asked
+    status: Mapped[InquiryStatus] = mapped_column(Text)
+    error: Mapped[dict[str, Any] | None]
+    files: Mapped[dict[str, Any]] = mapped_column(default=dict)  # name -> {sha256, bytes} of the answer
+    created_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None] = mapped_column(index=True)
+
+
 class Run(Row):
     """Any unit of work that a worker claims. `attempt` is the fence: whoever does not hold it writes nothing."""
 
@@ -150,7 +171,7 @@ class Run(Row):
     id: Mapped[Id]
     kind: Mapped[RunKind] = mapped_column(Text)
     slot: Mapped[Slot] = mapped_column(Text)
-    subject_id: Mapped[str]  # the job or the dataset
+    subject_id: Mapped[str]  # the job, the dataset or the inquiry
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
     status: Mapped[RunStatus] = mapped_column(Text)
     priority: Mapped[int] = mapped_column(default=0)

@@ -268,6 +268,7 @@ def test_the_tasks_work_as_printed(serve: Serve, tmp_path: Path) -> None:
     assert _job(tmp_path / "once-1.json")["id"] == _job(tmp_path / "once-2.json")["id"]
     clone = _job(tmp_path / "clone.json")
     assert (clone["status"], clone["cloned_from"]) == ("succeeded", _job(tmp_path / "job.json")["id"])
+    assert len(_job(tmp_path / "trace.json")["trace"]["rows"]) == 2
     assert _job(tmp_path / "error.json")["code"] == "invalid_spec"
     assert '"type":"epoch"' in (tmp_path / "losses.jsonl").read_text()
     code = re.findall(r"```python\n(.*?)```", page, re.S)[0]

@@ -111,7 +111,7 @@ def _write_row(session: Session) -> None:
         pid=os.getpid(),
         slots=slots.training_slots + 1,
         memory=slots.memory,
-        capabilities={"device": "cpu", "spec_versions": [1], "kinds": ["training", "ingest"]},
+        capabilities={"device": "cpu", "spec_versions": [1], "kinds": list(lifecycle.SLOT_OF)},
         started_at=moment,
         last_beat=moment,
     )

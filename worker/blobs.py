@@ -1,5 +1,6 @@
 """Blobs: bytes in storage under their SHA-256, and the collector of those that nothing refers to."""
 
+from itertools import chain
 from pathlib import Path
 
 from sqlalchemy import delete, select, update
@@ -8,7 +9,7 @@ from core import database, storage
 from core.database import changed, db_now, insert_or_nothing
 from core.lifecycle import TERMINAL
 from core.storage import StoredFile, blob_key, upload_key
-from core.tables import Artifact, Blob, Checkpoint, Dataset, Job, Run
+from core.tables import Artifact, Blob, Checkpoint, Dataset, Inquiry, Job, Run
 
 COLLECT_AFTER = 3600.0  # seconds since it was touched
 
@@ -38,8 +39,10 @@ def collect() -> int:
         artifacts = select(Job.project_id, Artifact.sha256).join(Job, Job.id == Artifact.job_id)
         unused = {(project, sha256) for project, sha256 in session.execute(old.except_(artifacts))}
         datasets = select(Dataset.project_id, Dataset.files)
+        answers = select(Inquiry.project_id, Inquiry.files)
         checkpoints = select(Run.project_id, Checkpoint.files).join(Run, Run.id == Checkpoint.run_id)
-        for project, files in (*session.execute(datasets), *session.execute(checkpoints)):
+        holding = chain.from_iterable(session.execute(query) for query in (datasets, answers, checkpoints))
+        for project, files in holding:
             unused -= {(project, str(file["sha256"])) for file in files.values()}
         starts = select(Job.project_id, Job.start).where(Job.start.is_not(None), Job.status.not_in(TERMINAL))
         for project, start in session.execute(starts):

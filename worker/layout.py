@@ -5,7 +5,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import structlog
 from sqlalchemy import select
@@ -14,11 +14,12 @@ from core import database, errors, storage
 from core.lifecycle import Claim
 from core.logs import logger
 from core.settings import settings
-from core.start import Start
+from core.spec.training import Trace
+from core.start import BEST, PREPROCESSING, Start
 from core.storage import blob_key
-from core.tables import Checkpoint, Dataset, Job
+from core.tables import Artifact, Checkpoint, Dataset, Inquiry, Job
 from worker.relay import Relay
-from worker.trainer.order import Beginning, TableColumn, TrainingOrder
+from worker.trainer.order import Beginning, TableColumn, TraceOrder, TrainingOrder
 
 ARRAYS = ("numbers.npy", "codes.npy")
 FOLDER = "backpropd-run-"
@@ -42,9 +43,16 @@ def lay_out(claim: Claim, folder: Path) -> tuple[str, Relay]:
 
     Raises a `DataInvalid` when what it would read is gone.
     """
-    if claim.kind == "ingest":
-        return _ingest_order(claim, folder), Relay(claim, 1)
-    store = storage.storage()
+    match claim.kind:
+        case "ingest":
+            return _ingest_order(claim, folder), Relay(claim, 1)
+        case "trace":
+            return _trace_order(claim, folder), Relay(claim, 1)
+        case "training":
+            return _training_order(claim, folder)
+
+
+def _training_order(claim: Claim, folder: Path) -> tuple[str, Relay]:
     with database.reading() as session:
         job = session.get_one(Job, claim.subject_id)
         found = session.get(Dataset, job.dataset_id)
@@ -55,24 +63,58 @@ def lay_out(claim: Claim, folder: Path) -> tuple[str, Relay]:
         raise errors.DataInvalid("The dataset was deleted before the job could read it.")
     assert job.resolved_spec is not None, "only a resolved job is queued"
     structlog.contextvars.bind_contextvars(request_id=job.request_id)
-    arrays = {
-        name: str(store.fetch(blob_key(claim.project_id, found.files[name]["sha256"]), folder))
-        for name in ARRAYS
-        if name in found.files
-    }
     training = TrainingOrder(
+        **_table(found, folder),
         spec=job.resolved_spec,
-        rows=found.rows or 0,
-        columns=[TableColumn.model_validate(column) for column in found.columns],
-        numbers=arrays.get("numbers.npy"),
-        codes=arrays.get("codes.npy"),
-        start=None if job.start is None else _fetch_start(claim, Start.model_validate(job.start), folder),
+        start=_start_of(job, folder),
         checkpoint=_fetch_checkpoint(claim, list(checkpoints), folder),
         folder=str(folder),
         checkpoint_seconds=settings.checkpoint_seconds,
         stop=cancel_order(job.keep) if claim.order == "cancel" else None,
     )
     return training.model_dump_json(), Relay(claim, job.resolved_spec.training.epochs)
+
+
+def _trace_order(claim: Claim, folder: Path) -> str:
+    with database.reading() as session:
+        inquiry = session.get_one(Inquiry, claim.subject_id)
+        job = session.get_one(Job, inquiry.job_id)
+        found = session.get(Dataset, job.dataset_id)
+        artifacts = session.scalars(select(Artifact).where(Artifact.job_id == job.id)).all()
+    if found is None:
+        raise errors.DatasetDeleted()
+    assert job.resolved_spec is not None, "only a resolved job is asked about"
+    if inquiry.request["weights"] == "kept":
+        kept = {
+            row.name: storage.storage().fetch(blob_key(claim.project_id, row.sha256), folder)
+            for row in artifacts
+            if row.name in (BEST, PREPROCESSING)
+        }
+        start: Beginning | None = Beginning(weights=str(kept[BEST]), preprocessing=str(kept[PREPROCESSING]))
+    else:
+        start = _start_of(job, folder)
+    order = TraceOrder(
+        **_table(found, folder),
+        spec=job.resolved_spec.model_copy(update={"trace": Trace(rows=inquiry.request["rows"])}),
+        start=start,
+        folder=str(folder),
+    )
+    return order.model_dump_json()
+
+
+def _table(dataset: Dataset, folder: Path) -> dict[str, Any]:
+    """The part of an order that says where the table lies."""
+    arrays = {
+        name: str(storage.storage().fetch(blob_key(dataset.project_id, dataset.files[name]["sha256"]), folder))
+        for name in ARRAYS
+        if name in dataset.files
+    }
+    return {
+        "rows": dataset.rows or 0,
+        "columns": [TableColumn.model_validate(column) for column in dataset.columns],
+        "numbers": arrays.get("numbers.npy"),
+        "codes": arrays.get("codes.npy"),
+    }
 
 
 def cancel_order(keep: str) -> Literal["cancel", "cancel_keep_last"]:
@@ -84,6 +126,7 @@ def _ingest_order(claim: Claim, folder: Path) -> str:
     with database.reading() as session:
         dataset = session.get_one(Dataset, claim.subject_id)
     order = {
+        "kind": "ingest",
         "file": str(storage.storage().fetch(dataset.upload_key, folder)),
         "format": dataset.format,
         "folder": str(folder),
@@ -92,10 +135,13 @@ def _ingest_order(claim: Claim, folder: Path) -> str:
     return json.dumps(order)
 
 
-def _fetch_start(claim: Claim, start: Start, folder: Path) -> Beginning:
+def _start_of(job: Job, folder: Path) -> Beginning | None:
     """The files of the earlier job. Their bytes are kept until this job has ended, also where that one is deleted."""
+    if job.start is None:
+        return None
+    start = Start.model_validate(job.start)
     fetched = {
-        name: str(storage.storage().fetch(blob_key(claim.project_id, file["sha256"]), folder))
+        name: str(storage.storage().fetch(blob_key(job.project_id, file["sha256"]), folder))
         for name, file in start.files.items()
     }
     keeps = start.preprocessing == "keep"

@@ -12,19 +12,25 @@ import signal
 import sys
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Annotated
 
 # numpy loads these two at their first use: 15 to 20 ms that each child would pay.
 import numpy.ma
 import numpy.random  # noqa: F401
 import torch
+from pydantic import Field, TypeAdapter
 
 from core import errors
 from worker.ingest.main import IngestOrder, ingest
+from worker.trainer.inquiry import trace
 from worker.trainer.main import train
 from worker.trainer.messages import Failed, FromChild, Stop, StopOrder, decode, encode
-from worker.trainer.order import TrainingOrder
+from worker.trainer.order import TraceOrder, TrainingOrder
 
 torch.set_num_threads(1)  # before any parallel region; each child sets its own number first
+
+Order = Annotated[TrainingOrder | TraceOrder | IngestOrder, Field(discriminator="kind")]
+ORDER: TypeAdapter[TrainingOrder | TraceOrder | IngestOrder] = TypeAdapter(Order)
 
 PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
 
@@ -53,14 +59,17 @@ class Pipe:
 
 
 def enter(connection: Connection, order: str, memory_bytes: int, folder: str) -> None:
-    """The body of a child: works on an order (JSON of a `TrainingOrder` or an `IngestOrder`) inside its limits."""
+    """The body of a child: works on an order (JSON of one of `ORDER`) inside its limits."""
     _limit(memory_bytes, folder)
     pipe = Pipe(connection)
     try:
-        if '"spec"' in order:
-            train(TrainingOrder.model_validate_json(order), pipe)
-        else:
-            ingest(IngestOrder.model_validate_json(order), pipe)
+        match ORDER.validate_json(order):
+            case TrainingOrder() as training:
+                train(training, pipe)
+            case TraceOrder() as tracing:
+                trace(tracing, pipe)
+            case IngestOrder() as reading:
+                ingest(reading, pipe)
     except errors.Problem as problem:
         pipe.say(Failed(type(problem).__name__, problem.detail, problem.errors, problem.facts))
     except MemoryError:  # the reservation is used up

@@ -13,7 +13,17 @@ from core.logs import logger
 from core.tables import Event
 from worker import blobs
 from worker.relay import Relay
-from worker.trainer.messages import ARTIFACTS, DATASET, Drained, Failed, Ingested, NothingToKeep, Trained
+from worker.trainer.messages import (
+    ANSWER,
+    ARTIFACTS,
+    DATASET,
+    Answered,
+    Drained,
+    Failed,
+    Ingested,
+    NothingToKeep,
+    Trained,
+)
 
 MEDIA_TYPES = {".safetensors": "application/vnd.safetensors", ".json": "application/json", ".csv": "text/csv"}
 
@@ -35,7 +45,7 @@ class Shelved:
     """The worker stops, and the child did not make room in time: its last checkpoint has to do."""
 
 
-Outcome = Trained | NothingToKeep | Drained | Ingested | Failed | Died | CutOff | Shelved
+Outcome = Trained | NothingToKeep | Drained | Ingested | Answered | Failed | Died | CutOff | Shelved
 
 
 def settle(claim: Claim, outcome: Outcome, relay: Relay, folder: Path) -> None:
@@ -46,6 +56,10 @@ def settle(claim: Claim, outcome: Outcome, relay: Relay, folder: Path) -> None:
             _store_artifacts(claim, outcome, folder)
         case Ingested():
             _store_dataset(claim, outcome, folder)
+        case Answered():
+            files = {name: stored.as_json() for name, stored in blobs.keep(claim.project_id, folder / ANSWER).items()}
+            with database.writing() as session:
+                lifecycle.inquiry_answered(session, claim, files)
         case NothingToKeep() | CutOff():
             with database.writing() as session:
                 lifecycle.succeed(session, claim, "user_cancel", [])
@@ -113,11 +127,13 @@ def _store_dataset(claim: Claim, ingested: Ingested, folder: Path) -> None:
 def give_up(claim: Claim, problem: errors.Problem) -> None:
     """Ends the claim for a reason that trying again would not change."""
     logger().info("run_given_up", code=problem.code)
+    jobs: list[str] = []
     with database.writing() as session:
         if claim.kind == "ingest":
             jobs = lifecycle.dataset_invalid(session, claim, problem)
+        elif claim.kind in lifecycle.INQUIRIES:
+            lifecycle.inquiry_failed(session, claim, problem)
         else:
-            jobs = []
             lifecycle.fail(session, claim, problem)
     _tell(jobs)
 

@@ -101,6 +101,8 @@ class Sweeper:
                 delete(IdempotentRequest).where(IdempotentRequest.created_at < db_now() - FORGET_KEYS_AFTER)
             )
             session.commit()
+        with database.writing() as session:
+            lifecycle.forget_inquiries(session)
 
 
 def main() -> None:

@@ -4,6 +4,8 @@ Two rows move together in one transaction: the job, which users read, and its ru
 conditional UPDATE. A worker's move is fenced by its attempt number: when another has taken the run over, the UPDATE
 finds no row, `Fenced` is raised, and whoever holds the stale claim ends without having written anything.
 
+An inquiry moves with its run as a job does.
+
 Order of locks, everywhere: dataset, then run, then job, then project. (An ingest holds its own run before all these.)
 """
 
@@ -12,11 +14,14 @@ from core.lifecycle.claiming import claim_next, claimable
 from core.lifecycle.datasets import dataset_invalid, dataset_ready
 from core.lifecycle.ending import crash, fail, release, succeed
 from core.lifecycle.holding import orders, record, renew, save_checkpoint
+from core.lifecycle.inquiries import forget_inquiries, inquiry_answered, inquiry_failed, submit_inquiry
 from core.lifecycle.rescuing import expire_leases, rescue_dead
-from core.lifecycle.states import TERMINAL, TRANSITIONS, Capacity, Claim, Fenced, Keep, MadeFile
+from core.lifecycle.states import INQUIRIES, SLOT_OF, TERMINAL, TRANSITIONS, Capacity, Claim, Fenced, Keep, MadeFile
 from core.lifecycle.submitting import submit_dataset, submit_job
 
 __all__ = [
+    "INQUIRIES",
+    "SLOT_OF",
     "TERMINAL",
     "TRANSITIONS",
     "Capacity",
@@ -31,6 +36,9 @@ __all__ = [
     "dataset_ready",
     "expire_leases",
     "fail",
+    "forget_inquiries",
+    "inquiry_answered",
+    "inquiry_failed",
     "orders",
     "record",
     "release",
@@ -39,6 +47,7 @@ __all__ = [
     "rescue_dead",
     "save_checkpoint",
     "submit_dataset",
+    "submit_inquiry",
     "submit_job",
     "succeed",
 ]

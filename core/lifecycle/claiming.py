@@ -4,8 +4,8 @@ from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
 from core.database import db_now, now, serialise_claims
-from core.lifecycle.moves import log, move, status_event
-from core.lifecycle.states import Capacity, Claim
+from core.lifecycle.moves import log, move, move_inquiry, status_event
+from core.lifecycle.states import INQUIRIES, Capacity, Claim
 from core.settings import settings
 from core.tables import Attempt, Job, Project, Run
 
@@ -69,6 +69,8 @@ def claim_next(session: Session, worker_id: str, capacity: Capacity) -> Claim | 
         started = {"phase": "loading_data", "started_at": func.coalesce(Job.started_at, db_now())}
         if move(session, claim.subject_id, "running", **started):
             log(session, claim.run_id, [status_event("running", "loading_data")])
+    elif claim.kind in INQUIRIES:
+        move_inquiry(session, claim.subject_id, "queued", "running")
     session.execute(
         update(Project)
         .where(Project.id == claim.project_id)

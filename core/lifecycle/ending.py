@@ -11,12 +11,13 @@ from core.database import now
 from core.events import NewEvent
 from core.ids import new_id
 from core.lifecycle.datasets import reject_dataset
+from core.lifecycle.inquiries import reject_inquiry
 from core.lifecycle.moves import end, lock, requeue
-from core.lifecycle.states import Claim, MadeFile
+from core.lifecycle.states import INQUIRIES, Claim, MadeFile
 from core.tables import Artifact, AttemptOutcome, Job, Run
 
 RETRY_DELAYS = (0.0, 10.0, 40.0)  # seconds before the training process is tried again after it died by itself
-INGEST_RETRIES = 1  # a table that crashed its reader twice will do so again
+SHORT_RETRIES = 1  # a table that crashed its reader twice will do so again, and who asks is waiting
 MAX_INTERRUPTIONS = 20
 
 
@@ -62,7 +63,7 @@ def crash(session: Session, claim: Claim, cause: str) -> None:
     """The training process died by itself: queued again after a while, or given up at the fourth time. Commits."""
     locked = lock(session, claim)
     failures = locked.failures + 1
-    if failures > (len(RETRY_DELAYS) if locked.kind == "training" else INGEST_RETRIES):
+    if failures > (len(RETRY_DELAYS) if locked.kind == "training" else SHORT_RETRIES):
         problem: errors.Problem = errors.WorkerCrashed(cause=cause)
         if locked.kind == "ingest":
             problem = errors.DatasetUnparseable()
@@ -91,6 +92,8 @@ def end_badly(
 ) -> None:
     if run.kind == "ingest":
         reject_dataset(session, run, problem, outcome, cause)
+    elif run.kind in INQUIRIES:
+        reject_inquiry(session, run, problem, outcome, cause)
     else:
         end(session, run, "failed", None, problem.as_error(), outcome=outcome, cause=cause, new=new, job=job)
 

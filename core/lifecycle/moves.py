@@ -10,8 +10,18 @@ from sqlalchemy.orm import Session
 from core import events
 from core.database import changed, db_now, now
 from core.events import NewEvent
-from core.lifecycle.states import TERMINAL, TRANSITIONS, Claim, Fenced
-from core.tables import Attempt, AttemptOutcome, Checkpoint, Job, JobStatus, Project, Run
+from core.lifecycle.states import INQUIRIES, TERMINAL, TRANSITIONS, Claim, Fenced
+from core.tables import (
+    Attempt,
+    AttemptOutcome,
+    Checkpoint,
+    Inquiry,
+    InquiryStatus,
+    Job,
+    JobStatus,
+    Project,
+    Run,
+)
 
 
 class Held(NamedTuple):
@@ -77,6 +87,16 @@ def move(session: Session, job_id: str, to: JobStatus, **values: Any) -> bool:
         .execution_options(synchronize_session=False)
     )
     return changed(found) == 1
+
+
+def move_inquiry(session: Session, inquiry_id: str, source: InquiryStatus, to: InquiryStatus, **values: Any) -> None:
+    """The one statement that changes an inquiry's status; its caller holds the run."""
+    session.execute(
+        update(Inquiry)
+        .where(Inquiry.id == inquiry_id, Inquiry.status == source)
+        .values(status=to, **values)
+        .execution_options(synchronize_session=False)
+    )
 
 
 def update_job(session: Session, job_id: str, **values: Any) -> None:
@@ -149,6 +169,8 @@ def requeue(
     if run.kind == "training" and move(session, run.subject_id, "queued", phase=None):
         facts = {"status": "queued", "phase": None, "cause": cause, "retry_in_seconds": delay}
         log(session, run.id, [NewEvent("status", facts)])
+    elif run.kind in INQUIRIES:
+        move_inquiry(session, run.subject_id, "running", "queued")
     count(session, run.project_id, "running", "queued")
 
 

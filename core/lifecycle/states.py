@@ -1,9 +1,9 @@
 """The states of a job, and the words for a worker's hold on a run."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from core.tables import JobStatus, RunKind, Slot
+from core.tables import InquiryKind, JobStatus, RunKind, Slot
 
 # From -> to. The state chart in ARCHITECTURE.md is drawn from this.
 TRANSITIONS: dict[JobStatus, set[JobStatus]] = {
@@ -18,7 +18,8 @@ TRANSITIONS: dict[JobStatus, set[JobStatus]] = {
 }
 TERMINAL: frozenset[JobStatus] = frozenset(status for status, following in TRANSITIONS.items() if not following)
 
-SLOT_OF: dict[RunKind, Slot] = {"training": "training", "ingest": "short"}
+SLOT_OF: dict[RunKind, Slot] = {"training": "training", "ingest": "short", "trace": "short"}
+INQUIRIES: frozenset[RunKind] = frozenset(get_args(InquiryKind))
 
 Keep = Literal["best", "last", "none"]
 
@@ -40,8 +41,8 @@ class Claim:
     order: str | None  # "cancel" when the job was cancelled before this claim
 
     def log_context(self) -> dict[str, Any]:
-        subject = "job_id" if self.kind == "training" else "dataset_id"
-        return {subject: self.subject_id, "run_id": self.run_id, "attempt": self.attempt}
+        subjects: dict[RunKind, str] = {"training": "job_id", "ingest": "dataset_id"}
+        return {subjects.get(self.kind, "inquiry_id"): self.subject_id, "run_id": self.run_id, "attempt": self.attempt}
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from core.resolve.output import resolve_network
 from core.resolve.split import resolve_split, rows_suffice
 from core.resolve.start import fits, taken_over
 from core.resolve.target import resolve_target
+from core.resolve.trace import memory_of_trace
 from core.resolve.training import resolve_training
 from core.spec import TrainingSpec
 from core.spec.network import MAX_PARAMETERS, parameter_count
@@ -74,6 +75,8 @@ def resolve(spec: TrainingSpec, columns: Sequence[Column], rows: int, start: Sta
             limit=MAX_PARAMETERS,
         )
     memory = memory_needed(resolved, output, parameters, inputs, rows)
+    if spec.trace is not None:
+        memory += memory_of_trace(spec.trace, network, output, parameters, inputs)
     outputs = {"task": target.task, "classes": target.classes, "names": spec.targets}
     return Resolved(resolved, outputs, warnings, memory, parameters)
 

@@ -1,5 +1,6 @@
 """What a training takes, by arithmetic."""
 
+from core.resolve.trace import BYTES_A_NUMBER, MAX_NUMBERS
 from core.spec import TrainingSpec
 from core.spec.network import Output, widths
 from core.spec.optimizers import (
@@ -19,6 +20,7 @@ from core.spec.optimizers import (
 
 MIB = 1024 * 1024
 SINGLE = 4  # bytes of a float32
+BYTES_A_ROW = 128  # while a split is drawn, or a column read
 
 
 def memory_needed(spec: TrainingSpec, output: Output, parameters: int, inputs: int, rows: int) -> int:
@@ -33,6 +35,13 @@ def memory_needed(spec: TrainingSpec, output: Output, parameters: int, inputs: i
     copies = 4 + slots(training.optimizer) + (2 if training.ema_decay else 0)
     state = SINGLE * (copies * parameters + 4 * batch * sum(row) + 2 * rows * (inputs + 2 + output.units))
     return int(1.25 * state) + 384 * MIB
+
+
+def memory_of_update(spec: TrainingSpec, parameters: int, rows: int) -> int:
+    """Bytes of one update laid open: the network and its optimizer's state; of the table, a column at a time."""
+    state = SINGLE * (8 + slots(spec.training.optimizer)) * parameters
+    table = rows * (BYTES_A_ROW + 2 * SINGLE * len(spec.targets))
+    return int(1.25 * (state + table)) + MAX_NUMBERS * BYTES_A_NUMBER + 384 * MIB
 
 
 def slots(optimizer: AnyOptimizer) -> int:

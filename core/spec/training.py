@@ -32,6 +32,7 @@ LossMonitor = Annotated[LossName, one_of(LossName, LOSS_MONITOR_SYNONYMS)]
 Bits = Literal["float32", "bfloat16"]
 Precision = Annotated[Bits, one_of(Bits, PRECISION_SYNONYMS)]
 Epoch = Annotated[int, Strict(), Field(ge=0, le=100_000), INTEGRAL]
+TracedRows = Annotated[int, Strict(), Field(ge=1, le=32), INTEGRAL]
 Weights = dict[Label, Positive]
 ClassWeights = Annotated[Annotated[Literal["balanced"], TEXT] | Annotated[Weights, OBJECT], TEXT_OR_OBJECT]
 
@@ -122,6 +123,6 @@ class Trace(Part):
     epochs: Annotated[list[Annotated[int, Strict(), Field(ge=1, le=100_000), INTEGRAL]], AfterValidator(distinct)] = (
         Field(default=[1], min_length=1, max_length=20, description="At the first step of these epochs.")
     )
-    rows: Annotated[int, Strict(), Field(ge=1, le=32), INTEGRAL] = Field(
+    rows: TracedRows = Field(
         default=4, description="Rows of the batch that are traced: the first ones of the training rows."
     )

@@ -11,7 +11,11 @@ from tests.running import Serve
 
 TABLE = b"x,y\n" + b"".join(b"%d,%s\n" % (number, b"yes" if number % 3 else b"no") for number in range(60))
 REQUEST_ID = re.compile(rb"req_[0-9a-z]{26}")
-RANDOM = {"dataset": "ds_01m85aed7remsr4cmx2hj3ac69", "job": "job_01m85aedgree8bzrywp47by84p"}  # nobody has these
+RANDOM = {
+    "dataset": "ds_01m85aed7remsr4cmx2hj3ac69",
+    "job": "job_01m85aedgree8bzrywp47by84p",
+    "trace": "inq_01m85aedgree8bzrywp47by84p",
+}  # nobody has these
 
 
 def problem(answer: httpx2.Response, status: int, code: str) -> dict[str, Any]:

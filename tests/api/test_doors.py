@@ -122,6 +122,7 @@ JOB_DOORS = [
     ("HEAD", "/weights"),
     ("POST", "/cancel"),
     ("POST", "/clone"),
+    ("POST", "/trace"),
 ]
 
 

@@ -13,7 +13,7 @@ from core.database import db_now
 from core.ids import new_id
 from core.lifecycle import Capacity, Claim, MadeFile
 from core.profile import Column
-from core.tables import Attempt, Dataset, Event, Job, Project, Row, Run
+from core.tables import Attempt, Dataset, Event, Inquiry, Job, Project, Row, Run
 
 Done = TypeVar("Done")
 
@@ -76,6 +76,22 @@ def make_job(project_id: str, dataset_id: str | None = None, *, priority: int = 
         return job.id
 
 
+def make_inquiry(project_id: str, job_id: str) -> str:
+    """A question about a job, queued."""
+    with database.writing() as session:
+        inquiry = Inquiry(
+            id=new_id("inq"),
+            project_id=project_id,
+            kind="trace",
+            job_id=job_id,
+            request={"rows": 4, "weights": "initial"},
+            created_at=database.now(session),
+        )
+        lifecycle.submit_inquiry(session, inquiry, GIB)
+        session.commit()
+        return inquiry.id
+
+
 def claim(worker: str = "wrk_1", capacity: Capacity = ROOMY) -> Claim | None:
     with database.writing() as session:
         return lifecycle.claim_next(session, worker, capacity)
@@ -117,6 +133,11 @@ def job_row(job_id: str) -> Job:
 def dataset_row(dataset_id: str) -> Dataset:
     with database.reading() as session:
         return session.get_one(Dataset, dataset_id)
+
+
+def inquiry_row(inquiry_id: str) -> Inquiry:
+    with database.reading() as session:
+        return session.get_one(Inquiry, inquiry_id)
 
 
 def run_row(subject_id: str) -> Run:
@@ -174,6 +195,7 @@ def check_rows() -> None:
     with database.reading() as session:
         runs = session.scalars(select(Run)).all()
         jobs = {job.id: job for job in session.scalars(select(Job))}
+        inquiries = {inquiry.id: inquiry for inquiry in session.scalars(select(Inquiry))}
         projects = session.scalars(select(Project)).all()
         attempts = session.scalars(select(Attempt).order_by(Attempt.number)).all()
         events = session.scalars(select(Event).order_by(Event.run_id, Event.seq)).all()
@@ -196,6 +218,9 @@ def check_rows() -> None:
         assert [event.seq for event in log] == list(range(1, run.next_seq)), "the numbers of events have a gap"
         if run.kind == "training":
             _check_job(jobs[run.subject_id], run, log)
+        elif run.kind in lifecycle.INQUIRIES:
+            _check_inquiry(inquiries.pop(run.subject_id), run)
+    assert not inquiries, "a question that nobody will answer"
 
 
 def _check_job(job: Job, run: Run, log: list[Event]) -> None:
@@ -213,3 +238,11 @@ def _check_job(job: Job, run: Run, log: list[Event]) -> None:
         assert job.status in fitting[run.status]
     assert (job.cancel_requested_at is not None) <= (job.status in ("cancelling", "cancelled"))
     assert (job.cancel_requested_at is not None) == (run.stop_order == "cancel")
+
+
+def _check_inquiry(inquiry: Inquiry, run: Run) -> None:
+    ended = inquiry.status in ("succeeded", "failed")
+    assert ended == (run.status == "ended") == (inquiry.finished_at is not None)
+    assert ended or inquiry.status == run.status
+    assert (inquiry.status == "failed") == (inquiry.error is not None)
+    assert (inquiry.status == "succeeded") == bool(inquiry.files)

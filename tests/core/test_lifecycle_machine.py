@@ -30,6 +30,7 @@ from tests.core.factories import (
     expire,
     job_row,
     make_dataset,
+    make_inquiry,
     make_job,
     make_project,
     run_row,
@@ -52,6 +53,7 @@ class Lifecycle(RuleBasedStateMachine):
         self.projects = [make_project(), make_project(weight=2.0)]
         self.datasets = {project: make_dataset(project) for project in self.projects}
         self.jobs: list[str] = []
+        self.inquiries: list[str] = []
         self.claims: list[Claim] = []  # every one that was ever given out
         self.holders: dict[str, Claim] = {}  # run -> the claim that counts
         self.silent: set[str] = set()  # runs whose lease is over
@@ -76,6 +78,12 @@ class Lifecycle(RuleBasedStateMachine):
             self.accepted.add(job.id)
         except errors.JobAlreadyTerminal:
             assert job.status in ("succeeded", "failed")
+
+    @precondition(lambda self: self.jobs and len(self.inquiries) < MAX_JOBS)
+    @rule(pick=PICK)
+    def ask(self, pick: int) -> None:
+        job = job_row(self.jobs[pick % len(self.jobs)])
+        self.inquiries.append(make_inquiry(job.project_id, job.id))
 
     # --- workers ----------------------------------------------------------------------------------------------
 
@@ -124,12 +132,12 @@ class Lifecycle(RuleBasedStateMachine):
     @precondition(lambda self: self.claims)
     @rule(pick=PICK)
     def succeed(self, pick: int) -> None:
-        self.write(pick, succeed, ends=True)
+        self.write(pick, _succeed, ends=True)
 
     @precondition(lambda self: self.claims)
     @rule(pick=PICK)
     def fail(self, pick: int) -> None:
-        self.write(pick, lambda held: do(lifecycle.fail, held, errors.Diverged()), ends=True)
+        self.write(pick, _fail, ends=True)
 
     @precondition(lambda self: self.claims)
     @rule(pick=PICK)
@@ -203,6 +211,17 @@ class Lifecycle(RuleBasedStateMachine):
             seen = self.logs.get(run.id, [])
             assert log[: len(seen)] == seen
             self.logs[run.id] = log
+
+
+def _succeed(held: Claim) -> None:
+    if held.kind == "trace":
+        do(lifecycle.inquiry_answered, held, {"trace.json": {"sha256": "0" * 64, "bytes": 2}})
+    else:
+        succeed(held)
+
+
+def _fail(held: Claim) -> None:
+    do(lifecycle.inquiry_failed if held.kind == "trace" else lifecycle.fail, held, errors.Diverged())
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

@@ -10,8 +10,8 @@ from sqlalchemy import select, update
 from core import database, storage
 from core.ids import new_id
 from core.storage import Storage, blob_key, upload_key
-from core.tables import Artifact, Blob, Dataset, Job
-from tests.core.factories import claimed, make_dataset, make_job, make_project, succeed
+from core.tables import Artifact, Blob, Dataset, Inquiry, Job
+from tests.core.factories import claimed, make_dataset, make_inquiry, make_job, make_project, succeed
 from worker import blobs
 
 
@@ -40,22 +40,25 @@ def grow_old() -> None:
 
 
 def test_only_what_nothing_refers_to_is_collected(store: Storage, project: str, tmp_path: Path) -> None:
-    unused, artifact, table = (
-        keep(project, tmp_path / name, name.encode()) for name in ("unused", "artifact", "table")
+    unused, artifact, table, answer = (
+        keep(project, tmp_path / name, name.encode()) for name in ("unused", "artifact", "table", "answer")
     )
     job_id, dataset_id = make_job(project), make_dataset(project)
+    inquiry_id = make_inquiry(project, job_id)
     with database.writing() as session:
         made = {"name": "a", "media_type": "text/csv", "sha256": artifact, "bytes": 8}
         session.add(Artifact(id=new_id("art"), job_id=job_id, created_at=database.now(session), **made))
         files = {"table.parquet": {"sha256": table, "bytes": 5}}
         session.execute(update(Dataset).where(Dataset.id == dataset_id).values(files=files))
+        answered = {"trace.json": {"sha256": answer, "bytes": 6}}
+        session.execute(update(Inquiry).where(Inquiry.id == inquiry_id).values(files=answered))
         session.commit()
     grow_old()
 
     assert blobs.collect() == 1
 
     with database.reading() as session:
-        assert set(session.scalars(select(Blob.sha256))) == {artifact, table}
+        assert set(session.scalars(select(Blob.sha256))) == {artifact, table, answer}
     assert store.read(blob_key(project, table)) == b"table"
     with pytest.raises(storage.errors.NotFound):
         store.read(blob_key(project, unused))

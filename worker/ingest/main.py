@@ -25,6 +25,7 @@ PREVIEW_ROWS = 100
 class IngestOrder(BaseModel):
     model_config = ConfigDict(frozen=True)
 
+    kind: Literal["ingest"] = "ingest"
     file: str
     format: Literal["csv", "parquet"]
     folder: str

@@ -2,6 +2,7 @@
 fingerprint, so that the same training gives the same SHA-256."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,11 @@ def write(
     for file, tensors in weights.items():
         whole = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
         save_file(whole, folder / f"{file}.safetensors", metadata={"backpropd": _canonical(header).decode()})
+
+
+def write_trace(folder: Path, found: Any) -> None:
+    """In the order in which it happened, which canonical JSON would lose."""
+    (folder / "trace.json").write_text(json.dumps(found, ensure_ascii=False, allow_nan=False, separators=(",", ":")))
 
 
 def _canonical(value: Any) -> bytes:

@@ -83,7 +83,7 @@ def fit(
     backpropagate = _in_parts(of_one_batch, training.batch_size, train) if training.accumulate > 1 else of_one_batch
 
     for epoch in range(at.epoch + 1, training.epochs + 1):
-        updates = _updates(spec, epoch, train, network)
+        updates = updates_of(spec, epoch, len(train), network)
         length = Length(len(updates), min(len(updates) * training.epochs, training.steps or 2**63))
         network.train()
         _begin(state, spec, epoch, train)
@@ -91,7 +91,7 @@ def fit(
         started_at_step, vitals = at.step, None
 
         for rows in updates[at.update :]:
-            updater.learning_rate = _rate(training, state, length)
+            updater.learning_rate = rate(training, state, length)
             logits, loss, gradients = backpropagate(rows)
             value, count = float(loss), train.count(rows)
             at.loss_sum, at.weight_sum = at.loss_sum + value * count, at.weight_sum + count
@@ -107,7 +107,7 @@ def fit(
             speaks = not is_last and time.monotonic() - spoke >= silence
             if probing := is_last or speaks or at.step == 0:  # the first step says what the network began as
                 probe.before(gradients)
-            _clip(gradients, training)
+            clip(gradients, training)
             updater.step(gradients, lambda: _evaluate(backpropagate, rows, spec, epoch))  # noqa: B023 # 4 weight update
             limit_norms(limits)
             if state.average is not None and training.ema_decay is not None:
@@ -166,19 +166,19 @@ def output_of(spec: TrainingSpec) -> Output:
 # --- the rows of an epoch -----------------------------------------------------------------------------------------
 
 
-def _updates(spec: TrainingSpec, epoch: int, train: Examples, network: Network) -> tuple[Tensor, ...]:
+def updates_of(spec: TrainingSpec, epoch: int, rows: int, network: Network) -> tuple[Tensor, ...]:
     """The rows of each weight update: a permutation that depends on nothing but (seed, epoch), so that a resumed epoch
     sees the same batches. L-BFGS sees all rows at once.
     """
-    training = spec.training
+    training, device = spec.training, next(network.parameters()).device
     generator = torch.Generator().manual_seed(_mix(training.seed, epoch, 0))
-    order = torch.randperm(len(train), generator=generator)
+    order = torch.randperm(rows, generator=generator)
     if isinstance(training.optimizer, Lbfgs):
-        return (order.to(train.target.device),)
+        return (order.to(device),)
     has_batch_norm = any(isinstance(module, nn.BatchNorm1d) for module in network.modules())
     if has_batch_norm and len(order) > 1 and len(order) % training.batch_size == 1:
         order = order[:-1]  # one row has no variance: batch norm would refuse it
-    return torch.split(order.to(train.target.device), training.batch_size * training.accumulate)
+    return torch.split(order.to(device), training.batch_size * training.accumulate)
 
 
 def _in_parts(backpropagate: Backpropagate, batch_size: int, train: Examples) -> Backpropagate:
@@ -205,7 +205,7 @@ def _begin(state: TrainingState, spec: TrainingSpec, epoch: int, train: Examples
     if state.at.update == 0:
         state.at.loss_sum = state.at.weight_sum = 0.0
         state.seen.clear()
-        seed_noise(_mix(spec.training.seed, epoch, 1), train.target.device)
+        begin_noise(spec, epoch, train.target.device)
     elif state.noise is not None:
         restore_noise(state.noise, train.target.device)
         state.noise = None
@@ -213,9 +213,14 @@ def _begin(state: TrainingState, spec: TrainingSpec, epoch: int, train: Examples
 
 def _evaluate(backpropagate: Backpropagate, rows: Tensor, spec: TrainingSpec, epoch: int) -> tuple[Tensor, Gradients]:
     """Loss and gradients where a line search has gone, with the same noise at every point."""
-    seed_noise(_mix(spec.training.seed, epoch, 1), rows.device)
+    begin_noise(spec, epoch, rows.device)
     _, loss, gradients = backpropagate(rows)
     return loss, gradients
+
+
+def begin_noise(spec: TrainingSpec, epoch: int, device: torch.device) -> None:
+    """What dropout draws depends on nothing but (seed, epoch)."""
+    seed_noise(_mix(spec.training.seed, epoch, 1), device)
 
 
 def _mix(*numbers: int) -> int:
@@ -226,11 +231,11 @@ def _mix(*numbers: int) -> int:
 # --- steps and facts ----------------------------------------------------------------------------------------------
 
 
-def _rate(training: Training, state: TrainingState, length: Length) -> float:
+def rate(training: Training, state: TrainingState, length: Length) -> float:
     return training.optimizer.learning_rate * factor(training.schedule, state.at.step, length, state.plateau)
 
 
-def _clip(gradients: Gradients, training: Training) -> None:
+def clip(gradients: Gradients, training: Training) -> None:
     """In place."""
     if training.clip_value is not None:
         torch._foreach_clamp_max_(gradients, training.clip_value)

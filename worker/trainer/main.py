@@ -37,11 +37,12 @@ from worker.trainer.messages import (
 from worker.trainer.metrics import measure
 from worker.trainer.network import Network, as_function, build
 from worker.trainer.optimizers import updater
-from worker.trainer.order import TrainingOrder
+from worker.trainer.order import TableOrder, TrainingOrder
 from worker.trainer.predictions import logits_of
 from worker.trainer.preparation import Prepared, prepare
 from worker.trainer.start import begin_with
 from worker.trainer.state import TrainingState
+from worker.trainer.trace import lay_open
 
 # A checkpoint costs at most a fiftieth of the time between two: large networks are saved less often.
 CHECKPOINT_COST = 50
@@ -67,7 +68,7 @@ def train(order: TrainingOrder, channel: Channel) -> None:
         channel.say(
             Logged("warning", {"code": "unseen_categories", "message": message, "column": column, "rows": rows})
         )
-    now = _before_the_first_step(order, prepared, device)
+    now = before_the_first_step(order, prepared, device)
     if spec.training.epochs == 0:
         now.at.stop_reason = "completed"
     if saved is not None:
@@ -78,8 +79,8 @@ def train(order: TrainingOrder, channel: Channel) -> None:
     if told_to is None and spec.training.refit and now.at.stage == "search" and now.best and not now.offence:
         found = now
         prepared = prepare(order, device, refit=True)
-        now = _before_the_first_step(order, prepared, device)
-        now.at.stage, now.at.searched_epochs = "refit", found.at.epoch
+        now = before_the_first_step(order, prepared, device)
+        now.at.stage, now.at.searched_epochs, now.traces = "refit", found.at.epoch, found.traces
         now.at.last_epoch, now.at.searched_best = found.best.epoch if found.best else None, _best(spec, found)
         now.course = found.course
         channel.say(Phase("refitting"))
@@ -97,7 +98,7 @@ def train(order: TrainingOrder, channel: Channel) -> None:
         channel.say(_export(order, now, prepared, keep_last=told_to == "cancel_keep_last"))
 
 
-def _before_the_first_step(order: TrainingOrder, prepared: Prepared, device: torch.device) -> TrainingState:
+def before_the_first_step(order: TableOrder, prepared: Prepared, device: torch.device) -> TrainingState:
     spec, fitted = order.spec, prepared.preprocessing
     embeddings = [(len(one.categories), one.dimension) for one in fitted.embeddings]
     network = build(
@@ -116,6 +117,7 @@ def _follow(order: TrainingOrder, channel: Channel, now: TrainingState, prepared
         return None  # the checkpoint was taken after the last epoch
     spec = _refit_spec(order.spec) if now.at.stage == "refit" else order.spec
     log_every = order.spec.training.log_every or 1
+    _trace(spec, now, prepared)
     for done in fit(spec, prepared.train, prepared.validation, now):
         match done:
             case EpochDone(facts, felt):
@@ -126,6 +128,7 @@ def _follow(order: TrainingOrder, channel: Channel, now: TrainingState, prepared
                         channel.say(Logged("diagnosis", found))
             case StepDone(facts):
                 channel.say(Logged("step", _as_logged(facts, now)))
+        _trace(spec, now, prepared)
         if (told_to := channel.stop_order()) is not None and not now.at.stop_reason:
             return told_to
         if (began := time.monotonic()) - last_save >= wait and not now.at.stop_reason:
@@ -133,6 +136,15 @@ def _follow(order: TrainingOrder, channel: Channel, now: TrainingState, prepared
             last_save = time.monotonic()
             wait = max(order.checkpoint_seconds, CHECKPOINT_COST * (last_save - began))
     return None
+
+
+def _trace(spec: TrainingSpec, now: TrainingState, prepared: Prepared) -> None:
+    """Between two epochs, lays the next update open where the spec asks for it."""
+    if spec.trace is None or now.at.update or now.at.stop_reason:
+        return
+    epoch = now.at.searched_epochs + now.at.epoch + 1
+    if epoch in spec.trace.epochs and epoch not in {one["epoch"] for one in now.traces}:
+        now.traces.append(lay_open(spec, now, prepared))
 
 
 def _refit_spec(spec: TrainingSpec) -> TrainingSpec:
@@ -201,6 +213,8 @@ def _export(order: TrainingOrder, now: TrainingState, prepared: Prepared, *, kee
         prepared.parts,
         report,
     )
+    if spec.trace is not None:
+        artifacts.write_trace(Path(order.folder) / ARTIFACTS, now.traces)
     failed = None
     if now.offence is not None:
         problem = _diverged(now, prepared)

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 MAX_MESSAGE = 64 * 1024 * 1024  # bytes: the largest is the profile of a very wide table
 
 # Folders in the private folder of a child: it names no path.
-ARTIFACTS, DATASET = "artifacts", "dataset"
+ARTIFACTS, DATASET, ANSWER = "artifacts", "dataset", "answer"
 
 StopOrder = Literal["cancel", "cancel_keep_last", "drain"]
 
@@ -73,6 +73,11 @@ class Ingested:
 
 
 @dataclass(frozen=True)
+class Answered:
+    """The files that answer an inquiry lie in the folder `ANSWER`."""
+
+
+@dataclass(frozen=True)
 class Failed:
     """It cannot be done, and trying again would not help: the name of a class of `core.errors` and its facts."""
 
@@ -82,7 +87,7 @@ class Failed:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-FromChild = Phase | Logged | CheckpointWritten | Trained | NothingToKeep | Drained | Ingested | Failed
+FromChild = Phase | Logged | CheckpointWritten | Trained | NothingToKeep | Drained | Ingested | Answered | Failed
 
 # --- to the child -------------------------------------------------------------------------------------------------
 
@@ -97,7 +102,7 @@ class Stop:
 
 _KINDS: dict[str, type[Any]] = {
     kind.__name__: kind
-    for kind in (Phase, Logged, CheckpointWritten, Trained, NothingToKeep, Drained, Ingested, Failed, Stop)
+    for kind in (Phase, Logged, CheckpointWritten, Trained, NothingToKeep, Drained, Ingested, Answered, Failed, Stop)
 }
 
 

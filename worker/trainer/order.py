@@ -1,4 +1,4 @@
-"""What a training process is told: the resolved spec, and where its table's arrays lie. Pydantic only, no torch."""
+"""What a training process is told: the resolved spec, and where its files lie. Pydantic only, no torch."""
 
 from functools import cached_property
 from typing import Any, Literal
@@ -21,7 +21,7 @@ class TableColumn(BaseModel):
 
 
 class Beginning(BaseModel):
-    """Files of an earlier job, to train on from."""
+    """Files of a job that has ended, to begin with in the place of new weights."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -29,7 +29,9 @@ class Beginning(BaseModel):
     preprocessing: str | None  # its preprocessing.json; None where that is fitted anew
 
 
-class TrainingOrder(BaseModel):
+class TableOrder(BaseModel):
+    """A spec, and the arrays of the table that it is about."""
+
     model_config = ConfigDict(frozen=True)
 
     spec: TrainingSpec  # resolved
@@ -37,11 +39,8 @@ class TrainingOrder(BaseModel):
     columns: list[TableColumn]
     numbers: str | None  # path of a .npy of shape (columns, rows)
     codes: str | None  # path of a .npy of shape (columns, rows)
+    folder: str  # private, for what is made
     start: Beginning | None = None
-    checkpoint: str | None  # folder of the checkpoint to go on from
-    folder: str  # private, for checkpoints and artifacts
-    checkpoint_seconds: float
-    stop: Literal["cancel", "cancel_keep_last"] | None = None  # cancelled before this attempt began: only export
 
     @cached_property
     def _by_name(self) -> dict[str, TableColumn]:
@@ -49,3 +48,16 @@ class TrainingOrder(BaseModel):
 
     def column(self, name: str) -> TableColumn:
         return self._by_name[name]
+
+
+class TrainingOrder(TableOrder):
+    kind: Literal["training"] = "training"
+    checkpoint: str | None  # folder of the checkpoint to go on from
+    checkpoint_seconds: float
+    stop: Literal["cancel", "cancel_keep_last"] | None = None  # cancelled before this attempt began: only export
+
+
+class TraceOrder(TableOrder):
+    """One update, by the `trace` of the spec."""
+
+    kind: Literal["trace"] = "trace"

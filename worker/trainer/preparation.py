@@ -10,7 +10,7 @@ from core import errors
 from core.spec.network import BatchNorm, flat
 from worker.trainer import preprocessing, split
 from worker.trainer.examples import Examples
-from worker.trainer.order import TrainingOrder
+from worker.trainer.order import TableOrder
 from worker.trainer.preprocessing import Preprocessing, Rows
 from worker.trainer.split import Parts
 
@@ -27,8 +27,11 @@ class Prepared:
     unseen: dict[str, int]  # rows of each column with a category that kept preprocessing does not know
 
 
-def prepare(order: TrainingOrder, device: torch.device, *, refit: bool) -> Prepared:
-    """Raises a `DataInvalid` when the rows cannot be trained on. In a `refit` the validation rows train as well."""
+def prepare(order: TableOrder, device: torch.device, *, refit: bool, most: int | None = None) -> Prepared:
+    """Raises a `DataInvalid` when the rows cannot be trained on. In a `refit` the validation rows train as well.
+
+    Of each part no more than the first `most` rows are made ready.
+    """
     spec, table, kept = order.spec, preprocessing.Table(order), _kept(order)
     target, values, rows = preprocessing.read_target(order, table, None if kept is None else kept.target.classes)
     parts = split.draw(spec.split, rows, values if values.ndim == 1 else values[:, 0])
@@ -40,6 +43,7 @@ def prepare(order: TrainingOrder, device: torch.device, *, refit: bool) -> Prepa
     _batch_norm_works(order, len(parts.train))
 
     def examples(rows: Rows) -> Examples:
+        rows = rows[:most]
         features, codes = preprocessing.transform(fitted, order, table, rows)
         return Examples(
             features=torch.from_numpy(features),
@@ -53,14 +57,14 @@ def prepare(order: TrainingOrder, device: torch.device, *, refit: bool) -> Prepa
     return Prepared(fitted, parts, examples(parts.train), examples(parts.validation), examples(parts.test), unseen)
 
 
-def _kept(order: TrainingOrder) -> Preprocessing | None:
+def _kept(order: TableOrder) -> Preprocessing | None:
     """That of the job to start from, where it shall stay as it is."""
     if order.start is None or order.start.preprocessing is None:
         return None
     return Preprocessing.model_validate_json(Path(order.start.preprocessing).read_bytes())
 
 
-def _batch_norm_works(order: TrainingOrder, rows: int) -> None:
+def _batch_norm_works(order: TableOrder, rows: int) -> None:
     if any(isinstance(layer, BatchNorm) for layer in flat(order.spec.network.layers or [])):
         if rows < 2:
             raise errors.DatasetTooSmall("Batch norm needs at least 2 rows to train on.", rows=rows)

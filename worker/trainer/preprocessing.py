@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from core import errors
 from core.spec.data import ColumnChoice
 from core.spec.metrics import Task
-from worker.trainer.order import TableColumn, TrainingOrder
+from worker.trainer.order import TableColumn, TableOrder
 
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -87,7 +87,7 @@ class Table:
     column is read twice as fast as it is mapped: mapping pays for each page.
     """
 
-    def __init__(self, order: TrainingOrder) -> None:
+    def __init__(self, order: TableOrder) -> None:
         self._order = order
 
     def number(self, column: TableColumn) -> Floats:
@@ -116,7 +116,7 @@ def _row(path: str, row: int) -> NDArray[Any]:
         return np.fromfile(file, kind, length, offset=start - file.tell())
 
 
-def read_target(order: TrainingOrder, table: Table, known: list[Any] | None) -> tuple[Target, NDArray[Any], Rows]:
+def read_target(order: TableOrder, table: Table, known: list[Any] | None) -> tuple[Target, NDArray[Any], Rows]:
     """The target of every row, (rows,) int64 codes of classes or (rows, columns) float32, and the rows that have one.
 
     The order of classes is that of the column's values, or of the classes that are `known` already.
@@ -149,7 +149,7 @@ def read_target(order: TrainingOrder, table: Table, known: list[Any] | None) -> 
 
 
 def read_weights(
-    order: TrainingOrder, table: Table, target: Target, values: NDArray[Any], train: Rows
+    order: TableOrder, table: Table, target: Target, values: NDArray[Any], train: Rows
 ) -> tuple[Floats | None, Floats | None]:
     """What each row counts in the loss, and in metrics; None where all count the same.
 
@@ -180,7 +180,7 @@ def read_weights(
     return (loss / np.mean(loss[train], dtype=np.float64)).astype(np.float32), sample
 
 
-def fit(order: TrainingOrder, table: Table, target: Target, rows: Rows) -> Preprocessing:
+def fit(order: TableOrder, table: Table, target: Target, rows: Rows) -> Preprocessing:
     """Fits on the given rows: the training rows."""
     inputs: list[NumberInput | CategoryInput | EmbeddingInput] = []
     features: list[str] = []
@@ -248,7 +248,7 @@ def _text(value: Any) -> str:
 
 
 def transform(
-    preprocessing: Preprocessing, order: TrainingOrder, table: Table, rows: Rows
+    preprocessing: Preprocessing, order: TableOrder, table: Table, rows: Rows
 ) -> tuple[Floats, NDArray[np.int32] | None]:
     """The network's inputs of these rows: (rows, features) float32, and (rows, embeddings) codes, if any."""
     features = np.empty((len(rows), len(preprocessing.features)), np.float32)
@@ -301,7 +301,7 @@ def _code(category: Any, column: TableColumn) -> int | None:
     return column.values.index(category) if column.values and category in column.values else None
 
 
-def unseen_categories(preprocessing: Preprocessing, order: TrainingOrder, table: Table, rows: Rows) -> dict[str, int]:
+def unseen_categories(preprocessing: Preprocessing, order: TableOrder, table: Table, rows: Rows) -> dict[str, int]:
     """How many of these rows have a category that is unknown, by column."""
     found: dict[str, int] = {}
     for fitted in preprocessing.inputs:

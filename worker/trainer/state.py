@@ -66,6 +66,7 @@ class TrainingState:
     metrics: dict[str, float] = field(default_factory=dict)  # of the last whole epoch
     offence: dict[str, Any] | None = None  # where the loss stopped being a number
     course: Course = field(default_factory=Course)
+    traces: list[dict[str, Any]] = field(default_factory=list)  # updates laid open so far
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -104,6 +105,7 @@ def save(state: TrainingState, folder: Path) -> None:
         "best": best,
         "metrics": state.metrics,
         "course": asdict(state.course),
+        "traces": state.traces,
     }
 
     folder.mkdir()
@@ -137,5 +139,5 @@ def restore(state: TrainingState, folder: Path) -> None:
     state.seen = [tensors[f"seen.{place}"] for place in range(sum(name.startswith("seen.") for name in tensors))]
     state.at = Counters(**facts["at"])
     state.plateau = Plateau(**facts["plateau"])
-    state.metrics = facts["metrics"]
+    state.metrics, state.traces = facts["metrics"], facts["traces"]
     state.course = course_of(facts["course"])

@@ -1,0 +1,33 @@
+"""One question, from order to answer: a single update laid open."""
+
+from pathlib import Path
+
+import torch
+
+from worker.trainer import artifacts
+from worker.trainer.device import device_of
+from worker.trainer.main import before_the_first_step
+from worker.trainer.messages import ANSWER, Answered, Channel, Phase
+from worker.trainer.order import TraceOrder
+from worker.trainer.preparation import prepare
+from worker.trainer.trace import lay_open
+
+
+def trace(order: TraceOrder, channel: Channel) -> None:
+    """Lays one update open, the first of a new optimizer, and says `Answered`.
+
+    Raises a `DataInvalid` when the rows cannot be trained on.
+    """
+    spec = order.spec
+    assert spec.trace is not None
+    torch.set_num_threads(spec.resources.threads)
+    device = device_of(spec.resources)
+    channel.say(Phase("loading_data"))
+
+    prepared = prepare(order, device, refit=False, most=spec.trace.rows)
+    now = before_the_first_step(order, prepared, device)
+
+    folder = Path(order.folder) / ANSWER
+    folder.mkdir()
+    artifacts.write_trace(folder, lay_open(spec, now, prepared))
+    channel.say(Answered())
