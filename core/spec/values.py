@@ -1,6 +1,6 @@
 """What the parts of a spec are made of: immutable objects, strict numbers, and things that are called by a name."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
 
@@ -47,7 +47,7 @@ Label = str  # a class as the key of a JSON object: its JSON text, without the q
 
 def by_name(parts: Any, synonyms: Mapping[str, str]) -> BeforeValidator:
     """Accepts a bare name for an object of that name (`"adam"` for `{"name": "adam"}`), and other libraries' names."""
-    names = dict(_names_of(parts))
+    names = names_of(parts)
     synonyms = {theirs: ours for theirs, ours in synonyms.items() if ours in names}
 
     expected = " or ".join(", ".join(f"'{name}'" for name in names).rsplit(", ", 1))
@@ -68,11 +68,9 @@ def by_name(parts: Any, synonyms: Mapping[str, str]) -> BeforeValidator:
     return BeforeValidator(as_object, json_schema_input_type=as_sent)
 
 
-def _names_of(parts: Any) -> Iterator[tuple[str, type[Part]]]:
+def names_of(parts: Any) -> dict[str, type[Part]]:
     """The names of a union of parts, in the order of the union, each with the part that has it."""
-    for part in get_args(parts):
-        for name in get_args(part.model_fields["name"].annotation):
-            yield name, part
+    return {name: part for part in get_args(parts) for name in get_args(part.model_fields["name"].annotation)}
 
 
 def _says_enough(part: type[Part]) -> bool:
