@@ -1,6 +1,6 @@
 """From the table's arrays to rows ready for the network: split, preprocessing fitted on training rows, tensors."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ class Prepared:
     train: Examples
     validation: Examples
     test: Examples
-    unseen: dict[str, int]  # rows of each column with a category that kept preprocessing does not know
+    unseen: dict[str, int] = field(default_factory=dict)  # rows of each column whose category kept preprocessing lacks
 
 
 def prepare(order: TableOrder, device: torch.device, *, refit: bool, most: int | None = None) -> Prepared:
