@@ -14,7 +14,9 @@ import typer
 from api.main import app
 from core import lifecycle
 from core.lifecycle import TRANSITIONS
+from core.resolve.output import LEGAL
 from core.settings import Settings
+from core.spec import TrainingSpec
 from docs import generate
 from standalone import command
 from tests.running import Serve, clean_environment
@@ -255,6 +257,25 @@ def test_the_readme_works_as_printed(serve: Serve, tmp_path: Path) -> None:
     assert printed.count('"type":"end"') == 3, "each form ends with the end"
     loading = next(block for block in re.findall(r"```python\n(.*?)```", README, re.S) if "load_file" in block)
     _run_python(loading, tmp_path)
+
+
+def test_the_specs_that_are_shown_are_accepted() -> None:
+    page = (ROOT / "docs" / "api.md").read_text()
+    shown = [json.loads(block) for block in re.findall(r"^```json\n(\{\"target\".*?)^```", page, re.M | re.S)]
+
+    assert len(shown) >= 3
+    assert all(TrainingSpec.model_validate(spec).targets for spec in shown)
+
+
+def test_the_table_of_losses_has_the_legal_pairs() -> None:
+    page = (ROOT / "docs" / "api.md").read_text()
+    table = page.partition("| task | output | losses |")[2].partition("\n\n")[0]
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]
+
+    shown = {(output.split("`")[1], loss) for _, output, losses in rows for loss in re.findall(r"`(\w+)`", losses)}
+
+    legal = {(output, loss) for pairs in LEGAL.values() for output, losses in pairs.items() for loss in losses}
+    assert shown == legal
 
 
 def test_the_tasks_work_as_printed(serve: Serve, tmp_path: Path) -> None:

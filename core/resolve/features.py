@@ -20,22 +20,13 @@ def resolve_features(
     """`taken` are the columns that are something else: targets, and what rows count."""
     for position, name in enumerate(asked.include or []):
         named(name, by_name, f"/spec/features/include/{position}")
-        if name in taken:
-            raise errors.ColumnNotFound(
-                "The target and the sample weight cannot be among the features.",
-                column=name,
-                errors=[
-                    {
-                        "pointer": f"/spec/features/include/{position}",
-                        "code": errors.ColumnNotFound.code,
-                        "message": "This column is the target or the sample weight.",
-                    }
-                ],
-            )
+        _not_taken(name, taken, f"/spec/features/include/{position}")
     for position, name in enumerate(asked.exclude):
         named(name, by_name, f"/spec/features/exclude/{position}")
     for name in asked.columns:
-        named(name, by_name, errors.pointer("spec", "features", "columns", name))
+        pointer = errors.pointer("spec", "features", "columns", name)
+        named(name, by_name, pointer)
+        _not_taken(name, taken, pointer)
 
     candidates = [column for column in columns if column.name not in taken and column.name not in asked.exclude]
     if asked.include is not None:
@@ -69,6 +60,16 @@ def resolve_features(
     if not chosen:
         raise errors.NoFeatures()
     return Features(include=list(chosen), exclude=[], columns=chosen)
+
+
+def _not_taken(name: str, taken: Collection[str], pointer: str) -> None:
+    if name in taken:
+        message = "This column is the target or the sample weight."
+        raise errors.ColumnNotFound(
+            "The target and the sample weight cannot be among the features.",
+            column=name,
+            errors=[{"pointer": pointer, "code": errors.ColumnNotFound.code, "message": message}],
+        )
 
 
 def _choice(column: Column, asked: ColumnChoice) -> ColumnChoice | None:

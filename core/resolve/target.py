@@ -9,8 +9,10 @@ from core.profile import Column, Warning
 from core.resolve.columns import named
 from core.resolve.start import classes_known
 from core.spec import TrainingSpec
+from core.spec.activations import Softmax
 from core.spec.losses import AnyLoss, BinaryCrossEntropy, CrossEntropy, Focal, Gamma, Hinge, Poisson
 from core.spec.metrics import Task
+from core.spec.network import Dense, Network
 from core.start import Start
 
 LARGE_TARGET = 100.0  # mean and deviation of numbers that an untrained network is far from
@@ -82,7 +84,8 @@ def _task(spec: TrainingSpec, target: Column, rows: int, warnings: list[Warning]
 def _several(spec: TrainingSpec, columns: list[Column]) -> Target:
     """Several columns are one class each row, labels, or numbers."""
     loss, booleans = spec.training.loss, all(column.type == "boolean" for column in columns)
-    if spec.task == "classification" or (spec.task == "auto" and isinstance(loss, CrossEntropy)):
+    one_class = isinstance(loss, CrossEntropy) or _ends_in_softmax(spec.network)
+    if spec.task == "classification" or (spec.task == "auto" and one_class):
         for column in columns:
             if column.type != "boolean" and not _within(column, 0, 1):
                 raise errors.TargetNotShares(column=column.name)
@@ -95,6 +98,13 @@ def _several(spec: TrainingSpec, columns: list[Column]) -> Target:
     for column in columns:
         _is_numeric(column)
     return Target("regression", columns, None)
+
+
+def _ends_in_softmax(network: Network) -> bool:
+    if network.output is not None:
+        return network.output.activation == "softmax"
+    last = network.layers[-1] if network.layers else None
+    return isinstance(last, Dense) and isinstance(last.activation, Softmax)
 
 
 def _within(column: Column, least: float, most: float) -> bool:

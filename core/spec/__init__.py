@@ -35,8 +35,9 @@ class TrainingSpec(Part):
     task: Literal["auto", "classification", "multilabel", "regression"] = Field(
         default="auto",
         description="`auto`: text, categories and booleans are classes; so are integers of 2 different values, or of "
-        "at most 20 and no more than 5 % of the rows; other numbers are a regression. Several targets are a "
-        "regression, or labels where all are booleans, or one class each row where the loss is `cross_entropy`.",
+        "at most 20 and no more than 5 % of the rows; other numbers are a regression. Several targets are one class "
+        "each row where the loss is `cross_entropy` or the last layer has softmax, else labels where all are booleans "
+        "or the loss is `binary_cross_entropy`, `focal` or `hinge`, else a regression.",
     )
     target: Annotated[Annotated[ColumnName, TEXT] | Annotated[Targets, LIST], TEXT_OR_LIST] = Field(
         description="The column to predict, or several."

@@ -196,11 +196,19 @@ def test_the_pointer_to_a_column_escapes_slashes_and_tildes() -> None:
     assert refused.value.errors[0]["pointer"] == "/spec/features/columns/a~1b~0c"
 
 
-def test_the_target_cannot_be_a_feature() -> None:
+@pytest.mark.parametrize(
+    ("features", "pointer"),
+    [
+        ({"include": ["length", "species"]}, "/spec/features/include/1"),
+        ({"columns": {"species": {"encode": "one_hot"}}}, "/spec/features/columns/species"),
+    ],
+)
+def test_the_target_cannot_be_a_feature(features: dict[str, Any], pointer: str) -> None:
     with pytest.raises(errors.ColumnNotFound) as refused:
-        resolved(PENGUINS, features={"include": ["length", "species"]})
+        resolved(PENGUINS, features=features)
 
     assert refused.value.facts == {"column": "species"}
+    assert refused.value.errors[0]["pointer"] == pointer
 
 
 def test_an_empty_column_is_left_out_with_a_warning() -> None:

@@ -294,6 +294,19 @@ def test_the_keras_example_with_one_hot_classes_is_one_class_each_row() -> None:
     assert codes(found) == []
 
 
+@pytest.mark.parametrize("columns", [ONE_HOT, [boolean(name) for name in NAMES]])
+@pytest.mark.parametrize("loss", ["auto", "categorical_focal_crossentropy"])
+def test_a_last_softmax_layer_makes_several_columns_one_class(columns: list[Column], loss: str) -> None:
+    network = {"layers": [dense(8, "relu"), dense(3, "softmax")]}
+
+    found = resolved([LENGTH, *columns], NAMES, network=network, training={"loss": loss})
+    again = resolved([LENGTH, *columns], NAMES, network=found.spec.network.model_dump(), training={"loss": loss})
+
+    assert found.outputs == {"task": "classification", "classes": NAMES, "names": NAMES}
+    assert form(found)[1] == (3, "softmax")
+    assert again.outputs == found.outputs
+
+
 def test_columns_of_shares_are_one_class_each_row() -> None:
     shares = [number(name, minimum=0.0, maximum=1.0) for name in NAMES]
 

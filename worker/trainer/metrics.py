@@ -122,7 +122,10 @@ def _of_labels(name: MetricName, probabilities: Tensor, target: Tensor, weight: 
     """Labels that are each there or not; macro averages over the labels, and accuracy the share of right ones."""
     right = (probabilities > 0.5) == (target > 0.5)
     y, p, w = _array(target > 0.5), _array(probabilities), None if weight is None else _array(weight)
-    average: dict[str, Any] = {"average": "macro", "zero_division": 0.0, "sample_weight": w}
+    alone = y.shape[1] == 1
+    if alone:  # one column is two classes to sklearn, which would average over both
+        y, p = y[:, 0], p[:, 0]
+    average: dict[str, Any] = {"average": "binary" if alone else "macro", "zero_division": 0.0, "sample_weight": w}
     match name:
         case "accuracy":
             return _mean(right.double().mean(1), weight)
