@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from core.spec import TrainingSpec
+from core.spec.losses import BinaryCrossEntropy, CrossEntropy, Focal
 from core.spec.network import Dense, flat
 from core.spec.optimizers import Lbfgs
 from core.spec.schedules import CosineRestartsRate, PlateauRate
@@ -29,17 +30,19 @@ Code = Literal[
 ]
 
 STEEP = 10.0  # gradient / weights at the first step: healthy 0.02 to 1.4 where the target has a deviation near 1
+ABSURD = 10.0  # a first entropy: certain of what is wrong, in most rows
 AMPLIFIED = 10.0  # by which the layers together enlarge a signal: healthy near 1 (He et al. 2015)
 DEAD, DEAD_IN_A_LAYER = 0.5, 0.9  # share of all hidden units, and of those of one layer: healthy 0.12 and 0.23
 VANISHED = 1e-3  # share of the whole gradient that reaches the least matrix: healthy 0.01
 LEAP = 0.1  # length of the first step / of the weights: healthy 0.003 to 0.04
 RISEN = 1.5  # train_loss / loss of the first batch
-CRAWL = 0.1  # lengths of themselves that the weights will have moved in all epochs: healthy 0.35
+CRAWL = 0.15  # lengths of themselves that the weights will have moved in all epochs: healthy 0.35
 DECAYED = 0.01  # share of the highest rate so far
 WORSE, GIVEN_BACK = 1.15, 0.25  # valid_loss / its best, and share of its gain that is lost: healthy 0.07, sick 0.88
+UNMOVED = 0.8  # best valid_loss / that of the first epoch
 FITTED = 0.7  # train_loss / that of the best epoch
 STEADY = 0.5  # how much lower train_loss is / how far it went up and down
-STANDING = 0.95  # train_loss / that of some epochs before
+MOTIONLESS, STANDING = 0.99, 0.95  # train_loss / that of some epochs before
 WANDERED = 2.0  # lengths of themselves that the weights moved in a window: healthy 1 where the loss stands
 TREMBLING = 0.02  # change of train_loss from epoch to epoch / itself
 
@@ -65,7 +68,10 @@ def of_a_divergence(course: Course, spec: TrainingSpec) -> Diagnosis:
 
 def exploding_gradient(course: Course, spec: TrainingSpec) -> Diagnosis | None:
     opening = course.opening
-    if opening is None or opening.steepness < STEEP or _amplification(opening, spec) < AMPLIFIED:
+    if opening is None or _amplification(opening, spec) < AMPLIFIED:
+        return None
+    absurd = isinstance(spec.training.loss, CrossEntropy | BinaryCrossEntropy | Focal) and opening.loss > ABSURD
+    if opening.steepness < STEEP and not absurd:
         return None
     return _exploding(course, spec, "Each layer enlarges what goes through it")
 
@@ -254,12 +260,15 @@ def overfitting(course: Course, spec: TrainingSpec) -> Diagnosis | None:
     best, first, opening, last = course.best, course.first_valid_loss, course.opening, course.recent[-5:]
     if best is None or best.valid_loss is None or first is None or opening is None or len(last) < 5:
         return None
-    least = min(one.valid_loss or 0.0 for one in last)
-    gain = max(first, opening.loss) - best.valid_loss
-    if least < max(WORSE * best.valid_loss, best.valid_loss + GIVEN_BACK * gain):
-        return None
-    now, recent = last[-1], course.recent[-10:]
-    if now.train_loss > FITTED * min(best.train_loss, least):
+    least, start, now, recent = (
+        min(one.valid_loss or 0.0 for one in last),
+        max(first, opening.loss),
+        last[-1],
+        course.recent[-10:],
+    )
+    lost = least >= max(WORSE * best.valid_loss, best.valid_loss + GIVEN_BACK * (start - best.valid_loss))
+    never = best.valid_loss > UNMOVED * start and now.train_loss < 0.2 * start and now.number >= best.number + 5
+    if not (lost or never) or now.train_loss > FITTED * min(best.train_loss, least):
         return None
     if recent[0].train_loss - now.train_loss < STEADY * _path(recent) and now.train_loss > 0.1 * opening.loss:
         return None  # it is thrown about, not led astray
@@ -279,25 +288,30 @@ def overfitting(course: Course, spec: TrainingSpec) -> Diagnosis | None:
 
 
 def plateau(course: Course, spec: TrainingSpec) -> Diagnosis | None:
-    """The loss hovers above where smaller steps would take it."""
+    """The loss stands: hovering above where smaller steps would take it, or where it began."""
     opening, recent = course.opening, course.recent
-    if opening is None or len(recent) < WINDOW or not _wanders(recent):
+    if opening is None or len(recent) < WINDOW:
         return None
-    if _mean_loss(recent) < 0.01 * opening.loss:
-        return None  # it has arrived
+    mean = _mean_loss(recent)
+    if mean > 0.01 * opening.loss and _wanders(recent):
+        what, patch = "the steps are too large to go deeper", remedies.of_hovering(spec)
+    elif mean > 0.7 * opening.loss and _change(recent) > MOTIONLESS:
+        what, patch = "hardly below that of the untrained network", remedies.of_standing(spec)
+    else:
+        return None
     return Diagnosis(
         "plateau",
-        f"Since epoch {recent[0].number} train_loss hovers around {_mean_loss(recent):.3g}: the steps are too large to "
-        "go deeper.",
+        f"Since epoch {recent[0].number} train_loss stands around {mean:.3g}: {what}.",
         {
             "since_epoch": recent[0].number,
-            "mean_train_loss": _short(_mean_loss(recent)),
+            "mean_train_loss": _short(mean),
             "least_train_loss": _short(min(one.train_loss for one in recent)),
             "most_train_loss": _short(max(one.train_loss for one in recent)),
+            "first_loss": _short(opening.loss),
             "moved": _short(sum(one.moved for one in recent)),
             "learning_rate": _short(recent[-1].learning_rate),
         },
-        remedies.of_a_plateau(spec),
+        patch,
     )
 
 
@@ -305,10 +319,13 @@ def _wanders(recent: Sequence[Epoch]) -> bool:
     """The weights go a long way, and the loss stands and trembles."""
     if sum(one.moved for one in recent) < WANDERED * len(recent) / WINDOW:
         return False
-    third = len(recent) // 3
-    if _mean_loss(recent[-third:]) < STANDING * _mean_loss(recent[:third]):
-        return False
-    return _path(recent) / (len(recent) - 1) > TREMBLING * _mean_loss(recent)
+    return _change(recent) > STANDING and _path(recent) / (len(recent) - 1) > TREMBLING * _mean_loss(recent)
+
+
+def _change(epochs: Sequence[Epoch]) -> float:
+    """The loss of the last third / that of the first."""
+    third, before = len(epochs) // 3, _mean_loss(epochs[: len(epochs) // 3])
+    return _mean_loss(epochs[-third:]) / before if before else 0.0
 
 
 def _path(epochs: Sequence[Epoch]) -> float:

@@ -21,6 +21,7 @@ from core.spec.network import (
     RmsNorm,
     Weighted,
 )
+from core.spec.optimizers import Sgd
 from core.spec.schedules import ConstantRate
 from worker.trainer.course import Opening
 
@@ -33,6 +34,8 @@ DROPOUT, MORE_DROPOUT = 0.3, 0.5
 L2 = 0.01
 PATIENCE = 20  # epochs
 DEEP = 10  # dense layers, from where on good initial weights alone do not do
+WIDE = 512  # units
+HIDDEN = {"type": "dense", "units": 64, "activation": "relu", "weight_initializer": "he_uniform"}
 MOST_OPERATIONS = 100  # that a clone accepts
 
 
@@ -81,7 +84,7 @@ def of_an_early_end(spec: TrainingSpec) -> Patch:
 
 def of_overfitting(spec: TrainingSpec) -> Patch:
     """Small weights (Krogh and Hertz 1992), dropout (Srivastava et al. 2014), and an end in time (Prechelt 1998)."""
-    dense = [(place, layer) for place, layer in _layers(spec) if isinstance(layer, Dense)]
+    dense = _dense(spec)
     output = [("/network/output", spec.network.output)] if spec.network.output and not dense else []
     small = [_add(f"{place}/l2", L2) for place, layer in (*dense, *output) if layer.l2 < L2]
     patience = [_add("/training/stop/patience", PATIENCE)] if spec.training.stop.patience is None else []
@@ -89,11 +92,27 @@ def of_overfitting(spec: TrainingSpec) -> Patch:
     return _in_few(spec, [*small, *_with_dropout(spec), *patience] or narrow)  # narrow where all that is done already
 
 
-def of_a_plateau(spec: TrainingSpec) -> Patch:
+def of_hovering(spec: TrainingSpec) -> Patch:
     """Smaller steps once nothing becomes better; where the schedule is another already, smaller ones from the start."""
     if isinstance(spec.training.schedule, ConstantRate):
         return _schedule(spec, {"name": "reduce_on_plateau", "factor": 0.3, "patience": 4})
     return _rate(spec.training.optimizer.learning_rate / 3)
+
+
+def of_standing(spec: TrainingSpec) -> Patch:
+    """What holds the network down is taken away: penalties, a lack of hidden layers, steps that do not leave a saddle
+    (Dauphin et al. 2014), and else a lack of units."""
+    layers, optimizer = spec.network.layers or [], spec.training.optimizer
+    dense = _dense(spec)
+    patch = [_add(f"{place}/{name}", 0.0) for place, layer in dense for name in ("l1", "l2") if getattr(layer, name)]
+    if getattr(optimizer, "weight_decay", 0.0) > L2:
+        patch.append(_add("/training/optimizer/weight_decay", 0.0))
+    if not dense:
+        patch += [_add(f"/network/layers/{len(layers)}", HIDDEN)] * 2
+    elif isinstance(optimizer, Sgd):
+        patch.append(_add("/training/optimizer", {"name": "adam", "learning_rate": 0.001}))
+    wider = [_add(f"{place}/units", 2 * layer.units) for place, layer in dense if layer.units < WIDE]
+    return _in_few(spec, patch or wider or _rate(3 * optimizer.learning_rate))
 
 
 # --- the parts --------------------------------------------------------------------------------------------------------
@@ -135,6 +154,10 @@ def _layers(spec: TrainingSpec) -> Iterator[tuple[str, AnyLayer]]:
             yield place, layer
 
 
+def _dense(spec: TrainingSpec) -> list[tuple[str, Dense]]:
+    return [(place, layer) for place, layer in _layers(spec) if isinstance(layer, Dense)]
+
+
 def _with_activation(spec: TrainingSpec, unfit: Sequence[str], better: str) -> Patch:
     return [
         _add(f"{place}/activation", better)
@@ -146,10 +169,8 @@ def _with_activation(spec: TrainingSpec, unfit: Sequence[str], better: str) -> P
 def _initialized(spec: TrainingSpec) -> Patch:
     """Weights by He and biases of 0; of the output too, where its own do not follow from its width."""
     patch: Patch = []
-    for place, layer in _layers(spec):
-        if isinstance(layer, Dense):
-            patch.append(_add(f"{place}/weight_initializer", "he_uniform"))
-            patch += _without_bias(place, layer)
+    for place, layer in _dense(spec):
+        patch += [_add(f"{place}/weight_initializer", "he_uniform"), *_without_bias(place, layer)]
     output = spec.network.output
     if output is not None and not _is_scaled(output):
         patch.append(_add("/network/output/weight_initializer", "glorot_uniform"))
