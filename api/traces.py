@@ -82,6 +82,7 @@ CREATE_BODY = {
             errors.InvalidText,
             errors.DataInvalid,
             errors.TraceTooLarge,
+            errors.ResourcesExceeded,
             errors.DatasetInvalid,
             errors.InvalidQuery,
             errors.Unavailable,
@@ -192,4 +193,4 @@ def _memory(job: Job, dataset: Dataset | None, asked: TraceCreate) -> int:
     spec = job.resolved_spec.model_copy(update={"trace": Trace(rows=asked.rows)})
     columns = [Column.model_validate(column) for column in dataset.columns]
     resolved = resolve(spec, columns, dataset.rows or 0)
-    return memory_of_update(spec, resolved.parameters, dataset.rows or 0)
+    return memory_of_update(resolved.spec, resolved.parameters, resolved.inputs, dataset.rows or 0)

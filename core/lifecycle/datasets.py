@@ -69,7 +69,7 @@ def settle_waiting(session: Session, dataset_id: str, decide: Callable[[Job], Re
     for run, job in waiting:
         try:
             resolved = decide(job)
-            refuse_what_fits_nowhere(session, resolved)
+            refuse_what_fits_nowhere(session, resolved.memory)
         except errors.Problem as problem:
             end(session, run, "failed", None, errors.data_invalid(problem), outcome="failed", cause=problem.code)
             continue

@@ -10,14 +10,18 @@ from core import errors
 from core.database import changed, db_now
 from core.lifecycle.moves import end_run, lock, move_inquiry
 from core.lifecycle.states import INQUIRIES, Claim
-from core.lifecycle.submitting import add_run
+from core.lifecycle.submitting import add_run, refuse_what_fits_nowhere
 from core.tables import AttemptOutcome, Inquiry, Run
 
 FORGET_AFTER = 86_400.0  # seconds since it was answered
 
 
 def submit_inquiry(session: Session, inquiry: Inquiry, memory: int) -> Inquiry:
-    """Adds a question, to be answered by a worker. The caller commits, then rings."""
+    """Adds a question, to be answered by a worker. The caller commits, then rings.
+
+    Raises `ResourcesExceeded` where no living worker could answer it.
+    """
+    refuse_what_fits_nowhere(session, memory)
     inquiry.status, inquiry.files = "queued", {}
     session.add(inquiry)
     session.flush()

@@ -61,7 +61,7 @@ def submit_job(session: Session, job: Job, start_from: StartFrom | None = None) 
     memory = 0
     if not waits:
         resolved = resolve_for(job, dataset)
-        refuse_what_fits_nowhere(session, resolved)
+        refuse_what_fits_nowhere(session, resolved.memory)
         memory = resolved.memory
         job.resolved_spec, job.outputs = resolved.spec, resolved.outputs
         job.warnings = [warning.model_dump(mode="json") for warning in resolved.warnings]
@@ -89,10 +89,10 @@ def resolve_for(job: Job, dataset: Dataset) -> Resolved:
     return resolve(TrainingSpec.model_validate(job.spec), columns, dataset.rows or 0, start)
 
 
-def refuse_what_fits_nowhere(session: Session, resolved: Resolved) -> None:
+def refuse_what_fits_nowhere(session: Session, memory: int) -> None:
     largest = session.scalar(select(func.max(Worker.memory)).where(Worker.last_beat > db_now() - 60.0))
-    if largest is not None and resolved.memory > largest:
-        raise errors.ResourcesExceeded(needed_bytes=resolved.memory, limit_bytes=largest)
+    if largest is not None and memory > largest:
+        raise errors.ResourcesExceeded(needed_bytes=memory, limit_bytes=largest)
 
 
 def add_run(

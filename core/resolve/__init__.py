@@ -30,6 +30,7 @@ class Resolved:
     warnings: list[Warning]
     memory: int  # bytes the training process may take
     parameters: int
+    inputs: int  # width of the first layer's input
 
 
 def resolve(spec: TrainingSpec, columns: Sequence[Column], rows: int, start: Start | None = None) -> Resolved:
@@ -76,9 +77,9 @@ def resolve(spec: TrainingSpec, columns: Sequence[Column], rows: int, start: Sta
         )
     memory = memory_needed(resolved, output, parameters, inputs, rows)
     if spec.trace is not None:
-        memory += memory_of_trace(spec.trace, network, output, parameters, inputs)
+        memory += memory_of_trace(spec.trace, network, parameters, inputs)
     outputs = {"task": target.task, "classes": target.classes, "names": spec.targets}
-    return Resolved(resolved, outputs, warnings, memory, parameters)
+    return Resolved(resolved, outputs, warnings, memory, parameters, inputs)
 
 
 def _sample_weight(name: str, targets: Sequence[Column], by_name: dict[str, Column]) -> Column:

@@ -206,8 +206,10 @@ def test_a_row_that_cannot_pass_alone_is_refused(serve: Serve, penguins: str) ->
 
 
 def test_a_trace_that_was_asked_for_outlives_the_worker(own_serve: Serve) -> None:
-    spec = {"target": "species", "training": {"epochs": 1}}
-    job_id = own_serve.finished(own_serve.submit(own_serve.upload(PENGUINS)["id"], spec)["id"])["id"]
+    spec = json.dumps({"target": "species", "training": {"epochs": 1}})
+    files = {"file": (PENGUINS.name, PENGUINS.read_bytes())}
+    submitted = own_serve.http.post("/v1/jobs", files=files, data={"spec": spec})
+    job_id = own_serve.finished(submitted.json()["id"])["id"]
     worker = own_serve.child("worker")
     worker.suspend()
     path = ask(own_serve, job_id, wait=0).headers["location"]
@@ -218,4 +220,4 @@ def test_a_trace_that_was_asked_for_outlives_the_worker(own_serve: Serve) -> Non
         found = dict(own_serve.http.get(path).json())
         return found if found["finished_at"] else None
 
-    assert wait_until(look, 60, "the answer")["status"] == "succeeded"  # type: ignore[index]
+    assert wait_until(look, 90, "the answer")["status"] == "succeeded"  # type: ignore[index]

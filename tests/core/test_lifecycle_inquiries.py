@@ -14,7 +14,7 @@ from core import database, errors, lifecycle
 from core.database import db_now
 from core.lifecycle import Capacity, Claim, Fenced
 from core.lifecycle.inquiries import FORGET_AFTER
-from core.tables import Attempt, Inquiry, Run
+from core.tables import Attempt, Inquiry, Run, Worker
 from tests.core.factories import (
     GIB,
     all_rows,
@@ -57,6 +57,21 @@ def test_a_question_is_queued_for_the_short_slot(project: str) -> None:
     run = run_row(inquiry_id)
     assert (run.kind, run.slot, run.status, run.memory) == ("trace", "short", "queued", GIB)
     assert inquiry_row(inquiry_id).status == "queued"
+
+
+def test_a_question_that_no_living_worker_could_answer_is_refused(project: str) -> None:
+    job_id = make_job(project)
+    facts: dict[str, Any] = {"host": "h", "pid": 1, "slots": 1, "memory": 1, "capabilities": {}}
+    with database.writing() as session:
+        at = database.now(session)
+        session.add(Worker(id="wrk_small", started_at=at, last_beat=at, **facts))
+        session.commit()
+    before = all_rows()
+
+    with pytest.raises(errors.ResourcesExceeded):
+        make_inquiry(project, job_id)
+
+    assert all_rows() == before
 
 
 def test_a_worker_whose_training_slots_are_full_takes_it(project: str) -> None:
