@@ -155,11 +155,16 @@ def spec_for(
     return TrainingSpec.model_validate({"target": "kind", "task": task, "network": network, "training": chosen})
 
 
-def state_for(spec: TrainingSpec, inputs: int = 4, embeddings: Sequence[tuple[int, int]] = ()) -> TrainingState:
+def state_for(
+    spec: TrainingSpec,
+    inputs: int = 4,
+    embeddings: Sequence[tuple[int, int]] = (),
+    dtype: torch.dtype = torch.float32,
+) -> TrainingState:
     """A state of training before its first step."""
     assert spec.network.output is not None
     training = spec.training
-    network = build(spec.network.layers or [], spec.network.output, inputs, training.seed, embeddings)
+    network = build(spec.network.layers or [], spec.network.output, inputs, training.seed, embeddings).to(dtype)
     parameters: list[Tensor] = list(network.parameters())
     average = [parameter.detach().clone() for parameter in parameters] if training.ema_decay else None
     return TrainingState(network, updater(training.optimizer, parameters), average)

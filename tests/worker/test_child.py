@@ -203,7 +203,8 @@ def test_cancel_keeps_what_was_trained(host: Host, tmp_path: Path, table: Read) 
 
     host.ask("bury", pid=pid)
     assert (ending["kind"], ending["stop_reason"]) == ("Trained", "user_cancel")
-    assert 1 <= ending["epochs"] < 100_000
+    report = json.loads((tmp_path / "job" / ARTIFACTS / "report.json").read_text())
+    assert 1 <= report["epochs"] < 100_000
 
 
 def test_drain_leaves_a_checkpoint_to_go_on_from(host: Host, tmp_path: Path, table: Read) -> None:

@@ -1,73 +1,82 @@
-"""The loop: what it reports, when it ends, which weights are the best."""
+"""The loop: what it does to the weights, and what it reports."""
 
 import math
-from collections.abc import Iterator
-from itertools import pairwise
+from itertools import islice
 from typing import Any
 
 import pytest
 import torch
 from torch.nn import functional
 
-from core.errors import Diverged
-from core.spec import Training
-from tests.worker.factories import NOTHING, digest, examples, state_for, training, without_timing
+from core.spec import TrainingSpec
+from tests.worker.factories import NOTHING, digest, examples, spec_for, state_for, without_timing
 from worker.trainer import fit as loop
-from worker.trainer.fit import EpochDone, Examples, StepDone, fit
+from worker.trainer.examples import Examples
+from worker.trainer.fit import EpochDone, StepDone, fit
+from worker.trainer.layers import Linear
+from worker.trainer.state import TrainingState
 
 DENSE = {"type": "dense", "units": 16, "activation": "relu"}
+DROPOUT = {"type": "dropout", "rate": 0.5}
+BATCH_NORM = {"type": "batch_norm"}
 TRAIN, VALIDATION = examples(100), examples(40, seed=1)
 
 
-def _epochs(chosen: Training, state: Any, train: Examples = TRAIN, validation: Examples = NOTHING) -> list[Any]:
-    return [done.facts for done in fit(chosen, train, validation, state) if isinstance(done, EpochDone)]
+def _epochs(
+    spec: TrainingSpec,
+    state: TrainingState | None = None,
+    train: Examples = TRAIN,
+    validation: Examples = NOTHING,
+) -> list[dict[str, Any]]:
+    going = fit(spec, train, validation, state or state_for(spec))
+    return [done.facts for done in going if isinstance(done, EpochDone)]
 
 
-def _clock(seconds_a_look: float) -> Iterator[float]:
-    moment = 0.0
-    while True:
-        yield moment
-        moment += seconds_a_look
+def _orders(spec: TrainingSpec, rows: int, epochs: int) -> list[list[int]]:
+    """The rows of each epoch, in the order in which they are seen."""
+    network, train = state_for(spec).network, examples(rows)
+    return [torch.cat(loop._updates(spec, epoch, train, network)).tolist() for epoch in range(1, epochs + 1)]
 
 
 def test_a_toy_set_is_learned() -> None:
-    chosen = training(epochs=60, optimizer={"name": "adam", "learning_rate": 0.01})
+    spec = spec_for([DENSE], epochs=60, optimizer={"name": "adam", "learning_rate": 0.01})
     easy = Examples(TRAIN.features + 4 * functional.one_hot(TRAIN.target, 4)[:, :4], TRAIN.target)
 
-    facts = _epochs(chosen, state_for(chosen, [DENSE]), easy)
+    facts = _epochs(spec, train=easy)
 
     assert facts[0]["train_loss"] > 0.7
     assert facts[-1]["train_loss"] < 0.05
 
 
 def test_one_batch_of_gradient_descent_is_the_textbook_step() -> None:
-    chosen = training(epochs=1, batch_size=1000, optimizer={"name": "sgd", "learning_rate": 0.1})
-    state = state_for(chosen)
+    spec = spec_for(epochs=1, batch_size=1000, optimizer={"name": "sgd", "learning_rate": 0.1})
+    state = state_for(spec)
     weight, bias = (parameter.detach().double().requires_grad_() for parameter in state.network.parameters())
     functional.cross_entropy(TRAIN.features.double() @ weight.T + bias, TRAIN.target).backward()
 
-    _epochs(chosen, state)
+    _epochs(spec, state)
 
     assert weight.grad is not None
-    assert torch.allclose(state.network[0].weight.double(), weight - 0.1 * weight.grad, atol=1e-6)
+    moved = next(state.network.parameters()).double()
+    assert torch.allclose(moved, weight - 0.1 * weight.grad, atol=1e-6)
 
 
 def test_train_loss_is_the_mean_over_rows_not_over_batches() -> None:
-    chosen = training(epochs=1, batch_size=64, optimizer={"name": "sgd", "learning_rate": 1e-30})
-    state = state_for(chosen)
+    spec = spec_for(epochs=1, batch_size=64, optimizer={"name": "sgd", "learning_rate": 1e-30})
+    state = state_for(spec)
     with torch.no_grad():
         expected = functional.cross_entropy(state.network(TRAIN.features), TRAIN.target).item()
 
-    facts = _epochs(chosen, state)
+    facts = _epochs(spec, state)
 
     assert facts[0]["train_loss"] == pytest.approx(expected, abs=1e-6)
 
 
 def test_valid_loss_is_that_of_the_weights_after_the_epoch() -> None:
-    chosen = training(epochs=2)
-    state = state_for(chosen, [DENSE, {"type": "dropout", "rate": 0.5}])
+    spec = spec_for([DENSE, DROPOUT], epochs=2, metrics=["accuracy"])
+    state = state_for(spec)
 
-    facts = _epochs(chosen, state, validation=VALIDATION)
+    facts = _epochs(spec, state, validation=VALIDATION)
 
     with torch.no_grad():
         logits = state.network.eval()(VALIDATION.features)
@@ -75,228 +84,315 @@ def test_valid_loss_is_that_of_the_weights_after_the_epoch() -> None:
     assert facts[-1]["valid_accuracy"] == (logits.argmax(1) == VALIDATION.target).double().mean().item()
 
 
-def test_every_row_is_seen_once_an_epoch_and_in_another_order_each_time() -> None:
-    orders = [loop._row_order(0, epoch, 50).tolist() for epoch in (1, 2)]
+def test_metrics_of_the_training_rows_are_of_the_rows_as_they_were_seen() -> None:
+    spec = spec_for(epochs=1, batch_size=32, metrics=["accuracy"], optimizer={"name": "sgd", "learning_rate": 1e-30})
+    state = state_for(spec)
+    with torch.no_grad():
+        right = state.network(TRAIN.features).argmax(1) == TRAIN.target
 
-    assert [sorted(order) for order in orders] == [list(range(50))] * 2
-    assert orders[0] != orders[1]
-    assert orders[0] == loop._row_order(0, 1, 50).tolist()
-    assert orders[0] != loop._row_order(1, 1, 50).tolist()
+    facts = _epochs(spec, state)
+
+    assert facts[0]["train_accuracy"] == right.double().mean().item()
+
+
+def test_every_row_is_seen_once_an_epoch_and_in_another_order_each_time() -> None:
+    first, second = _orders(spec_for(), 50, 2)
+
+    assert sorted(first) == sorted(second) == list(range(50))
+    assert first != second
+
+
+def test_the_order_depends_on_the_seed_and_the_epoch_alone() -> None:
+    orders = _orders(spec_for(seed=1), 50, 3)
+    torch.manual_seed(99)
+
+    assert _orders(spec_for([DENSE], seed=1, batch_size=7, accumulate=2, epochs=9), 50, 3) == orders
+    assert _orders(spec_for(seed=2), 50, 3) != orders
 
 
 def test_batch_norm_passes_over_a_last_batch_of_one_row() -> None:
-    chosen = training(epochs=2, batch_size=33)
-    state = state_for(chosen, [DENSE, {"type": "batch_norm"}])
+    spec = spec_for([DENSE, BATCH_NORM], epochs=2, batch_size=33)
 
-    facts = _epochs(chosen, state, train=examples(100))
+    facts = _epochs(spec)
 
     assert [one["step"] for one in facts] == [3, 6]
     assert all(math.isfinite(one["train_loss"]) for one in facts)
 
 
 def test_without_batch_norm_a_last_batch_of_one_row_is_trained_on() -> None:
-    chosen = training(epochs=1, batch_size=33)
-
-    facts = _epochs(chosen, state_for(chosen, [DENSE]))
+    facts = _epochs(spec_for([DENSE], epochs=1, batch_size=33))
 
     assert facts[0]["step"] == 4
 
 
 def test_a_batch_larger_than_the_rows_takes_all_of_them() -> None:
-    chosen = training(epochs=4, batch_size=1_000_000)
-
-    facts = _epochs(chosen, state_for(chosen, [DENSE]))
+    facts = _epochs(spec_for([DENSE], epochs=4, batch_size=1_000_000))
 
     assert [one["step"] for one in facts] == [1, 2, 3, 4]
 
 
 def test_the_weights_do_not_depend_on_who_used_the_global_generator_before() -> None:
-    chosen = training(epochs=2)
+    spec = spec_for([DENSE, DROPOUT], epochs=2)
     ends = []
     for noise in (1, 2):
         torch.manual_seed(noise)
-        state = state_for(chosen, [DENSE, {"type": "dropout", "rate": 0.5}])
-        _epochs(chosen, state)
+        state = state_for(spec)
+        _epochs(spec, state)
         ends.append(digest(state.network.state_dict()))
 
     assert ends[0] == ends[1]
 
 
-def test_the_last_epoch_completes_it() -> None:
-    chosen = training(epochs=3)
-    state = state_for(chosen)
-
-    facts = _epochs(chosen, state)
-
-    assert [one["epoch"] for one in facts] == [1, 2, 3]
-    assert state.at.stop_reason == "completed"
-
-
-def test_it_ends_at_the_first_epoch_whose_train_loss_is_at_the_target() -> None:
-    curve = [one["train_loss"] for one in _epochs(training(epochs=20), state_for(training(), [DENSE]))]
-    chosen = training(epochs=20, stop={"target_loss": curve[9]})
-    state = state_for(chosen, [DENSE])
-
-    facts = _epochs(chosen, state)
-
-    assert [one["train_loss"] for one in facts] == curve[:10]
-    assert state.at.stop_reason == "target_reached"
-
-
-def test_the_target_may_be_that_of_valid_loss() -> None:
-    stop = {"target_monitor": "valid_loss", "monitor": "valid_loss"}
-    before = _epochs(training(epochs=20), state_for(training(), [DENSE]), validation=VALIDATION)
-    chosen = training(epochs=20, stop={**stop, "target_loss": before[6]["valid_loss"]})
-    state = state_for(chosen, [DENSE])
-
-    facts = _epochs(chosen, state, validation=VALIDATION)
-
-    assert len(facts) == 7
-    assert state.at.stop_reason == "target_reached"
-
-
-def test_the_target_in_the_last_epoch_is_reached_not_only_completed() -> None:
-    curve = [one["train_loss"] for one in _epochs(training(epochs=3), state_for(training(), [DENSE]))]
-    chosen = training(epochs=3, stop={"target_loss": curve[-1]})
-    state = state_for(chosen, [DENSE])
-
-    _epochs(chosen, state)
-
-    assert state.at.stop_reason == "target_reached"
-
-
-def test_patience_counts_epochs_without_a_better_monitor() -> None:
-    chosen = training(
-        epochs=300,
-        optimizer={"name": "adam", "learning_rate": 0.05},
-        stop={"patience": 4, "monitor": "valid_loss"},
-    )
-    state = state_for(chosen, [DENSE])
-
-    curve = [one["valid_loss"] for one in _epochs(chosen, state, validation=VALIDATION)]
-
-    assert state.at.stop_reason == "early_stopping"
-    assert curve.index(min(curve)) == len(curve) - 5
-    assert len(curve) < 300
-
-
-def test_an_improvement_smaller_than_min_delta_does_not_count() -> None:
-    slow = {"name": "sgd", "learning_rate": 1e-6}
-    chosen = training(epochs=50, optimizer=slow, stop={"patience": 3, "min_delta": 0.1})
-    state = state_for(chosen)
-
-    curve = [one["train_loss"] for one in _epochs(chosen, state)]
-
-    assert all(later < sooner for sooner, later in pairwise(curve))
-    assert len(curve) == 4
-    assert state.at.stop_reason == "early_stopping"
-    assert state.best.epoch == 4
-
-
-def test_time_is_up_after_max_seconds_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = _clock(0.01)
-    monkeypatch.setattr(loop.time, "monotonic", lambda: next(clock))
-    chosen = training(epochs=1000, stop={"max_seconds": 0.2})
-    state = state_for(chosen)
-
-    facts = _epochs(chosen, state)
-
-    assert state.at.stop_reason == "time_budget"
-    assert 1 <= len(facts) < 10
-    assert state.at.seconds == pytest.approx(0.2, abs=0.06)
-
-
-def test_time_is_up_in_mid_epoch_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = _clock(0.6)
-    monkeypatch.setattr(loop.time, "monotonic", lambda: next(clock))
-    chosen = training(epochs=5, batch_size=1, stop={"max_seconds": 3})
-    state = state_for(chosen)
-
-    facts = _epochs(chosen, state)
-
-    assert facts == []
-    assert state.at.stop_reason == "time_budget"
-    assert 0 < state.at.step < 100
-
-
-def test_what_the_listener_does_meanwhile_is_not_training_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    moments = _clock(0.001)
-    away = [0.0]
-    monkeypatch.setattr(loop.time, "monotonic", lambda: next(moments) + away[0])
-    monkeypatch.setattr(loop, "STEP_SECONDS", 0.0)
-    chosen = training(epochs=2, batch_size=50)
-    state = state_for(chosen)
-
-    for _ in fit(chosen, TRAIN, NOTHING, state):
-        away[0] += 1000.0
-
-    assert state.at.seconds < 1.0
-
-
-def test_the_best_weights_are_those_of_the_lowest_monitored_loss() -> None:
-    chosen = training(epochs=40, optimizer={"name": "adam", "learning_rate": 0.1}, stop={"monitor": "valid_loss"})
-    state = state_for(chosen, [DENSE])
-    after_each, curve = [], []
-
-    for done in fit(chosen, TRAIN, VALIDATION, state):
-        after_each.append(digest(state.network.state_dict()))
-        curve.append(done.facts["valid_loss"])
-
-    lowest = curve.index(min(curve))
-    assert lowest < 39
-    assert state.best.epoch == lowest + 1
-    assert state.best.value == curve[lowest]
-    assert digest(state.best.weights) == after_each[lowest]
-
-
 def test_a_long_epoch_gives_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "STEP_SECONDS", 0.0)
-    chosen = training(epochs=1, batch_size=50, optimizer={"name": "sgd", "learning_rate": 0.25})
+    monkeypatch.setattr(loop, "FIRST_STEP_SECONDS", 0.0)
+    spec = spec_for(epochs=1, batch_size=40, optimizer={"name": "sgd", "learning_rate": 0.25})
 
-    said = list(fit(chosen, TRAIN, NOTHING, state_for(chosen)))
+    said = list(fit(spec, TRAIN, NOTHING, state_for(spec)))
 
     assert [type(one) for one in said] == [StepDone, StepDone, EpochDone]
-    assert [one.facts["step"] for one in said] == [1, 2, 2]
+    assert [one.facts["step"] for one in said] == [1, 2, 3]
     assert said[0].facts["epoch"] == 1
     assert said[0].facts["learning_rate"] == 0.25
     assert said[0].facts["train_loss"] > 0
 
 
 def test_epochs_do_not_depend_on_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = training(epochs=2)
-    quiet = _epochs(chosen, state_for(chosen, [DENSE]))
+    spec = spec_for([DENSE], epochs=2)
+    quiet = _epochs(spec)
     monkeypatch.setattr(loop, "STEP_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "FIRST_STEP_SECONDS", 0.0)
 
-    talkative = _epochs(chosen, state_for(chosen, [DENSE]))
+    talkative = _epochs(spec)
 
     assert list(map(without_timing, quiet)) == list(map(without_timing, talkative))
 
 
-def test_a_loss_that_is_no_number_is_said_and_then_diverges() -> None:
-    chosen = training(epochs=20, optimizer={"name": "sgd", "learning_rate": 10})
-    huge = Examples(TRAIN.features * 1e30, TRAIN.target)
-    state = state_for(chosen, [DENSE])
-    going = fit(chosen, huge, NOTHING, state)
+@pytest.mark.parametrize("layers", [[DENSE], [DENSE, BATCH_NORM, DROPOUT]], ids=["dense", "noisy"])
+def test_looking_at_a_step_changes_nothing(layers: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = spec_for(layers, epochs=2)
+    quiet, talkative = state_for(spec), state_for(spec)
+    _epochs(spec, quiet)
+    monkeypatch.setattr(loop, "STEP_SECONDS", 0.0)
 
-    said = next(going)
-    with pytest.raises(Diverged) as problem:
-        next(going)
+    _epochs(spec, talkative)
 
-    assert not math.isfinite(said.facts["train_loss"])
-    assert problem.value.facts == {"epoch": 1}
-    assert state.best is None
-    assert state.at.stop_reason == "diverged"
+    assert digest(talkative.network.state_dict()) == digest(quiet.network.state_dict())
 
 
-def test_a_valid_loss_that_is_no_number_diverges_as_well() -> None:
-    chosen = training(epochs=5, stop={"monitor": "valid_loss"})
-    huge = Examples(VALIDATION.features * torch.tensor(float("inf")), VALIDATION.target)
-    state = state_for(chosen, [DENSE])
-    going = fit(chosen, TRAIN, huge, state)
+def test_an_epoch_says_how_long_gradient_weights_and_their_step_are() -> None:
+    spec = spec_for(epochs=1, batch_size=100, optimizer={"name": "sgd", "learning_rate": 0.1}, log_layers=True)
+    state = state_for(spec)
+    before = [parameter.detach().clone() for parameter in state.network.parameters()]
 
-    said = next(going)
-    with pytest.raises(Diverged):
-        next(going)
+    (facts,) = _epochs(spec, state)
 
-    assert not math.isfinite(said.facts["valid_loss"])
-    assert state.best is None
+    after = [parameter.detach() for parameter in state.network.parameters()]
+    length = math.sqrt(sum(float(one.square().sum()) for one in before))
+    moved = math.sqrt(sum(float((new - old).square().sum()) for new, old in zip(after, before, strict=True)))
+    assert facts["weight_norm"] == pytest.approx(length, rel=1e-5)
+    assert facts["update_ratio"] == pytest.approx(moved / length, rel=1e-3)
+    assert facts["gradient_norm"] == pytest.approx(moved / 0.1, rel=1e-3)
+    assert [layer["name"] for layer in facts["layers"]] == ["0"]
+
+
+def test_units_that_say_the_same_of_every_row_are_dead() -> None:
+    spec = spec_for([DENSE], epochs=1, optimizer={"name": "sgd", "learning_rate": 1e-30}, log_layers=True)
+    state = state_for(spec)
+    first = state.network.steps[0]
+    assert isinstance(first, Linear)
+    with torch.no_grad():
+        first.weight[:4], first.bias[:4] = 0.0, -1.0
+
+    (facts,) = _epochs(spec, state)
+
+    assert facts["dead_units"] == 4 / 16
+    assert facts["layers"][0]["dead_units"] == 4 / 16
+
+
+# --- several batches an update ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
+@pytest.mark.parametrize("l2", [0.0, 0.1])
+def test_accumulated_batches_have_the_gradient_of_one_batch_of_all_their_rows(weighted: bool, l2: float) -> None:
+    weight = torch.rand(100, generator=torch.Generator().manual_seed(3)) + 0.1 if weighted else None
+    train = Examples(TRAIN.features.double(), TRAIN.target, weight=None if weight is None else weight.double())
+    layers = [{**DENSE, "activation": "tanh", "l2": l2}]
+    optimizer = {"name": "sgd", "learning_rate": 0.5, "momentum": 0.9}
+    ends = []
+    for sizes in ({"batch_size": 10, "accumulate": 4}, {"batch_size": 40}):
+        spec = spec_for(layers, epochs=3, optimizer=optimizer, **sizes)
+        state = state_for(spec, dtype=torch.float64)
+        facts = _epochs(spec, state, train)
+        ends.append((list(state.network.parameters()), [one["train_loss"] for one in facts], facts[-1]["step"]))
+
+    (ours, our_losses, our_steps), (theirs, their_losses, their_steps) = ends
+    assert our_steps == their_steps == 9
+    assert our_losses == pytest.approx(their_losses, abs=1e-12)
+    for mine, its in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, its, rtol=0, atol=1e-12)
+
+
+def test_batch_norm_passes_over_a_last_part_of_one_row() -> None:
+    spec = spec_for([DENSE, BATCH_NORM], epochs=2, batch_size=11, accumulate=4)
+
+    facts = _epochs(spec)
+
+    assert [one["step"] for one in facts] == [3, 6]
+    assert all(math.isfinite(one["train_loss"]) for one in facts)
+
+
+# --- what bounds gradients and weights ----------------------------------------------------------------------------
+
+
+def _step_of(**training: Any) -> list[torch.Tensor]:
+    """How far one update of gradient descent at a rate of 1 moves each parameter."""
+    spec = spec_for([DENSE], epochs=1, batch_size=100, optimizer={"name": "sgd", "learning_rate": 1.0}, **training)
+    state = state_for(spec)
+    before = [parameter.detach().clone() for parameter in state.network.parameters()]
+    _epochs(spec, state, Examples(TRAIN.features * 20, TRAIN.target))
+    return [old - new.detach() for old, new in zip(before, state.network.parameters(), strict=True)]
+
+
+def test_a_gradient_longer_than_clip_norm_is_scaled_down_and_keeps_its_direction() -> None:
+    whole = torch.cat([one.flatten() for one in _step_of()])
+
+    clipped = torch.cat([one.flatten() for one in _step_of(clip_norm=0.5)])
+
+    assert whole.norm() > 1
+    assert clipped.norm().item() == pytest.approx(0.5, rel=1e-4)
+    assert functional.cosine_similarity(whole, clipped, 0).item() == pytest.approx(1, abs=1e-5)
+
+
+def test_a_gradient_shorter_than_clip_norm_is_left_alone() -> None:
+    for mine, its in zip(_step_of(clip_norm=1e6), _step_of(), strict=True):
+        assert torch.equal(mine, its)
+
+
+def test_clip_value_bounds_each_element() -> None:
+    for clipped, whole in zip(_step_of(clip_value=0.05), _step_of(), strict=True):
+        torch.testing.assert_close(clipped, whole.clamp(-0.05, 0.05), rtol=0, atol=1e-6)
+
+
+def test_the_gradient_is_reported_as_it_was_before_clipping() -> None:
+    chosen: dict[str, Any] = {"epochs": 1, "batch_size": 100, "optimizer": {"name": "sgd", "learning_rate": 1.0}}
+
+    (whole,), (clipped,) = (_epochs(spec_for([DENSE], **chosen, **clip)) for clip in ({}, {"clip_norm": 1e-3}))
+
+    assert clipped["gradient_norm"] == whole["gradient_norm"] > 1e-2
+
+
+def test_penalties_move_weights_and_leave_train_loss_alone() -> None:
+    chosen: dict[str, Any] = {"epochs": 1, "batch_size": 100, "optimizer": {"name": "sgd", "learning_rate": 0.5}}
+    plain, penalised = spec_for([DENSE], **chosen), spec_for([{**DENSE, "l1": 0.01, "l2": 0.02}], **chosen)
+    one, other = state_for(plain), state_for(penalised)
+    start = next(one.network.parameters()).detach().clone()
+
+    (without,), (facts,) = _epochs(plain, one), _epochs(penalised, other)
+
+    ends = [next(state.network.parameters()).detach() for state in (one, other)]
+    torch.testing.assert_close(ends[0] - ends[1], 0.5 * (0.01 * start.sign() + 0.04 * start), rtol=0, atol=1e-6)
+    after = ends[1]
+    assert facts["train_loss"] == without["train_loss"]
+    assert facts["penalty"] == pytest.approx(float(0.01 * after.abs().sum() + 0.02 * after.square().sum()), rel=1e-5)
+    assert "penalty" not in without
+
+
+def test_max_norm_bounds_the_weights_into_each_unit_after_every_step() -> None:
+    spec = spec_for([{**DENSE, "max_norm": 0.3}], epochs=3, optimizer={"name": "sgd", "learning_rate": 1.0})
+    state = state_for(spec)
+
+    _epochs(spec, state)
+
+    first, output = (one for one in state.network.steps if isinstance(one, Linear))
+    assert first.weight.norm(dim=1).max().item() == pytest.approx(0.3, abs=1e-5)
+    assert output.weight.norm(dim=1).max() > 0.3
+
+
+# --- the running average ------------------------------------------------------------------------------------------
+
+
+def test_the_average_is_that_of_the_weights_after_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "STEP_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "FIRST_STEP_SECONDS", 0.0)
+    spec = spec_for([DENSE], epochs=2, batch_size=30, ema_decay=0.7)
+    state = state_for(spec)
+    expected = [parameter.detach().clone() for parameter in state.network.parameters()]
+
+    for done in fit(spec, TRAIN, NOTHING, state):
+        assert done.facts["step"] == state.at.step
+        expected = [
+            0.7 * mean + 0.3 * now.detach() for mean, now in zip(expected, state.network.parameters(), strict=True)
+        ]
+
+    assert state.average is not None
+    for mine, its in zip(state.average, expected, strict=True):
+        torch.testing.assert_close(mine, its, rtol=0, atol=1e-6)
+
+
+def test_the_average_is_measured_and_kept_and_the_weights_train_on() -> None:
+    chosen: dict[str, Any] = {"epochs": 4, "optimizer": {"name": "sgd", "learning_rate": 0.5}}
+    plain, averaged = spec_for([DENSE], **chosen), spec_for([DENSE], ema_decay=0.9, **chosen)
+    one, other = state_for(plain), state_for(averaged)
+
+    without, facts = _epochs(plain, one, validation=VALIDATION), _epochs(averaged, other, validation=VALIDATION)
+
+    assert digest(other.network.state_dict()) == digest(one.network.state_dict())
+    assert [epoch["train_loss"] for epoch in facts] == [epoch["train_loss"] for epoch in without]
+    assert all(mine["valid_loss"] != its["valid_loss"] for mine, its in zip(facts, without, strict=True))
+    kept = state_for(averaged).network
+    kept.load_state_dict(other.weights())
+    with torch.no_grad():
+        loss = functional.cross_entropy(kept.eval()(VALIDATION.features), VALIDATION.target).item()
+    assert loss == facts[-1]["valid_loss"]
+
+
+# --- steps --------------------------------------------------------------------------------------------------------
+
+
+def test_steps_end_the_training_in_mid_epoch() -> None:
+    spec = spec_for([DENSE], epochs=5, batch_size=25, steps=6, metrics=["accuracy"])
+    state = state_for(spec)
+
+    facts = _epochs(spec, state, validation=VALIDATION)
+
+    assert [(one["epoch"], one["step"]) for one in facts] == [(1, 4), (2, 6)]
+    assert facts[-1].keys() == facts[0].keys()
+    assert state.at.stop_reason == "completed"
+
+
+def test_steps_beyond_the_epochs_change_nothing() -> None:
+    few, many = spec_for([DENSE], epochs=2), spec_for([DENSE], epochs=2, steps=10_000)
+
+    assert list(map(without_timing, _epochs(many))) == list(map(without_timing, _epochs(few)))
+
+
+# --- what has no number -------------------------------------------------------------------------------------------
+
+
+def test_one_row_trains() -> None:
+    facts = _epochs(spec_for([DENSE], epochs=3), train=examples(1))
+
+    assert [one["step"] for one in facts] == [1, 2, 3]
+    assert facts[-1]["train_loss"] < facts[0]["train_loss"]
+
+
+def test_a_batch_of_one_class_trains() -> None:
+    one_class = Examples(TRAIN.features, torch.ones(100, dtype=torch.int64))
+    optimizer = {"name": "adam", "learning_rate": 0.05}
+    spec = spec_for([DENSE], epochs=10, optimizer=optimizer, metrics=["accuracy", "roc_auc"])
+
+    facts = _epochs(spec, train=one_class, validation=one_class)
+
+    assert facts[-1]["valid_accuracy"] > 0.9
+    assert "valid_roc_auc" not in facts[-1]
+
+
+def test_logits_are_kept_only_where_metrics_ask_for_them() -> None:
+    asked, not_asked = spec_for(epochs=1, metrics=["accuracy"]), spec_for(epochs=1)
+    states = [state_for(asked), state_for(not_asked)]
+    for spec, state in zip((asked, not_asked), states, strict=True):
+        list(islice(fit(spec, TRAIN, NOTHING, state), 1))
+
+    assert [len(state.seen) for state in states] == [4, 0]

@@ -31,7 +31,7 @@ def _fit(
     arrays = Table(order)
     target, _, with_target = read_target(order, arrays)
     fitted = fit(order, arrays, target, with_target if rows is None else rows)
-    return fitted, transform(fitted, order, arrays)
+    return fitted, transform(fitted, order, arrays, np.arange(table.rows))[0]
 
 
 def _by_hand(described: dict[str, Any], table: Read) -> NDArray[np.float32]:
@@ -168,14 +168,23 @@ def test_ten_lines_of_numpy_agree_to_the_bit(tmp_path: Path) -> None:
 
 
 def test_the_target_of_classes_is_their_position_and_a_missing_one_is_no_row(tmp_path: Path) -> None:
-    table = read(tmp_path / "data", "x,y\n1,pear\n2,\n3,apple\n4,pear\n")
+    table = read(tmp_path / "data", "x,y\n1,pear\n2,\n3,apple\n4,quince\n5,pear\n")
     order = order_for(tmp_path / "job", table, {"target": "y", "split": {"validation": 0}})
 
     target, codes, rows = read_target(order, Table(order))
 
-    assert target.classes == ["apple", "pear"]
-    assert rows.tolist() == [0, 2, 3]
-    assert codes[rows].tolist() == [1, 0, 1]
+    assert target.classes == ["apple", "pear", "quince"]
+    assert rows.tolist() == [0, 2, 3, 4]
+    assert codes[rows].tolist() == [1, 0, 2, 1]
+
+
+def test_the_second_of_two_classes_is_a_one(tmp_path: Path) -> None:
+    table = read(tmp_path / "data", "x,y\n1,pear\n2,\n3,apple\n4,pear\n")
+    order = order_for(tmp_path / "job", table, {"target": "y", "split": {"validation": 0}})
+
+    _, labels, rows = read_target(order, Table(order))
+
+    assert labels[rows].tolist() == [[1.0], [0.0], [1.0]]
 
 
 def test_an_infinite_number_to_predict_is_refused_with_its_rows(tmp_path: Path) -> None:
@@ -188,13 +197,13 @@ def test_an_infinite_number_to_predict_is_refused_with_its_rows(tmp_path: Path) 
     assert problem.value.facts == {"column": "y", "rows": [1]}
 
 
-def test_one_column_of_a_wide_table_maps_one_column(tmp_path: Path) -> None:
+def test_one_column_of_a_wide_table_is_read_alone(tmp_path: Path) -> None:
     names = [f"n{place}" for place in range(40)]
     table = read(tmp_path / "data", ",".join([*names, "y"]) + "\n" + (",".join(["1.5"] * 40) + ",0\n") * 5000)
     order = order_for(tmp_path / "job", table, {"target": "y", "task": "regression", "split": {"validation": 0}})
 
     column = Table(order).number(order.column("n7"))
 
+    assert column.base is None
     assert column.nbytes == 5000 * 4
-    assert isinstance(column.base, np.memmap)
-    assert len(column.base) == 5000
+    assert np.array_equal(column, table.numbers("n7"))

@@ -17,7 +17,7 @@ Gradient = Callable[[Tensor], list[Tensor]]
 def gradient_of(parameters: Sequence[Tensor]) -> Gradient:
     """A function from a loss to its gradient: one tensor for each parameter, of the parameter's shape."""
     inputs = tuple(parameters)
-    engine: Any = getattr(torch.autograd.Variable, "_execution_engine", None)
+    engine: Any = getattr(getattr(torch.autograd, "Variable", None), "_execution_engine", None)
     one = torch.ones((), dtype=inputs[0].dtype, device=inputs[0].device)
 
     def by_engine(loss: Tensor) -> list[Tensor]:

@@ -84,7 +84,7 @@ def row_losses(loss: AnyLoss, output: OutputActivation) -> RowLosses:
         case LogCosh(name="log_cosh"):
             return _log_cosh
         case Quantile(name="quantile"):
-            return partial(_pinball, quantiles=torch.tensor(loss.quantiles))
+            return partial(_pinball, quantiles=torch.tensor(loss.quantiles, dtype=torch.float64))
         case Poisson(name="poisson"):
             return lambda logits, target: (logits.exp() - target * logits).mean(1)
         case Gamma(name="gamma"):
@@ -105,15 +105,19 @@ def _focal(logits: Tensor, target: Tensor, gamma: float) -> Tensor:
     log_p = functional.log_softmax(logits, 1)
     if target.dtype == torch.int64:
         log_p = log_p.gather(1, target.unsqueeze(1))
-        return -((1 - log_p.exp()) ** gamma * log_p).squeeze(1)
-    return -(target * (1 - log_p.exp()) ** gamma * log_p).sum(1)
+        return -(_power(-torch.expm1(log_p), gamma) * log_p).squeeze(1)
+    return -(target * _power(-torch.expm1(log_p), gamma) * log_p).sum(1)
 
 
 def _binary_focal(logits: Tensor, target: Tensor, gamma: float) -> Tensor:
     entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    p = logits.sigmoid()
-    wrong = p * (1 - target) + (1 - p) * target
-    return (wrong**gamma * entropy).mean(1)
+    wrong = logits.sigmoid() * (1 - target) + (-logits).sigmoid() * target
+    return (_power(wrong, gamma) * entropy).mean(1)
+
+
+def _power(wrong: Tensor, gamma: float) -> Tensor:
+    """To the power of gamma, kept above 0, the share of a row known for sure: the slope there is infinite below 1."""
+    return wrong.clamp(min=1e-30) ** gamma
 
 
 def _hinge(logits: Tensor, target: Tensor) -> Tensor:

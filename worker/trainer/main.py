@@ -89,10 +89,10 @@ def train(order: TrainingOrder, channel: Channel) -> None:
     if told_to == "drain":
         _save_checkpoint(order, channel, now)
         channel.say(Drained())
-    elif now.at.step == 0 and not now.at.stop_reason:
-        channel.say(NothingToKeep())
     elif now.offence is not None and now.best is None:
         raise _diverged(now, prepared)
+    elif now.at.step == 0 and not now.at.stop_reason:
+        channel.say(NothingToKeep())
     else:
         channel.say(Phase("exporting"))
         channel.say(_export(order, now, prepared, keep_last=told_to == "cancel_keep_last"))

@@ -66,9 +66,9 @@ def updater(chosen: AnyOptimizer, network: Sequence[Tensor]) -> Updater:
         case Sgd(name="sgd"):
             return SgdUpdater(chosen, parameters)
         case Adam(name="adam"):
-            return AdamUpdater(chosen, parameters, torch._fused_adam_, adam)
+            return AdamUpdater(chosen, parameters, _kernel("_fused_adam_"), adam)
         case AdamW(name="adamw"):
-            return AdamUpdater(chosen, parameters, torch._fused_adamw_, adamw)
+            return AdamUpdater(chosen, parameters, _kernel("_fused_adamw_"), adamw)
         case NAdam(name="nadam"):
             products = [torch.ones(()) for _ in parameters]
             return ListUpdater(
@@ -118,11 +118,21 @@ def _betas(chosen: NAdam | RAdam | Adamax) -> dict[str, float]:
     return {"beta1": chosen.betas[0], "beta2": chosen.betas[1], "eps": chosen.eps}
 
 
+def _kernel(name: str) -> Callable[..., None]:
+    """A private kernel of torch, or what says that there is none."""
+
+    def missing(*_: Any, **__: Any) -> None:
+        raise NotImplementedError(name)
+
+    found: Callable[..., None] = getattr(torch, name, missing)
+    return found
+
+
 def _works(kernel: Callable[..., None], *lists: list[Tensor], **options: Any) -> bool:
     """Whether a private kernel of torch takes these arguments and has a place for this device."""
     try:
         kernel(*lists, **options)
-    except (AttributeError, NotImplementedError, RuntimeError, TypeError):
+    except (NotImplementedError, RuntimeError, TypeError):
         return False
     return True
 
@@ -215,8 +225,9 @@ class SgdUpdater(_Buffers):
             "maximize": False,
         }
         one = [torch.zeros_like(parameters[0].flatten()[:1].detach()) for _ in range(3)]
+        self._kernel = _kernel("_fused_sgd_")
         self._fused = _works(
-            torch._fused_sgd_,
+            self._kernel,
             [one[0]],
             [one[1]],
             [one[2]] if chosen.momentum else [],
@@ -229,7 +240,7 @@ class SgdUpdater(_Buffers):
         first = not self._has_stepped  # torch's first velocity is the gradient itself, without dampening
         lists: tuple[list[Tensor], ...] = (self._parameters, list(gradients), self._velocity)
         if self._fused:
-            torch._fused_sgd_(*lists, lr=self.learning_rate, is_first_step=bool(first), **self._options)
+            self._kernel(*lists, lr=self.learning_rate, is_first_step=bool(first), **self._options)
         else:
             known: list[Any] = [None] * len(self._parameters) if first or not self._velocity else list(self._velocity)
             public: Callable[..., None] = sgd
@@ -352,6 +363,8 @@ class LbfgsUpdater:
 
     def restore(self, saved: dict[str, Tensor]) -> None:
         held = self._optimizer.state[self._parameters[0]]
+        # Copied to where torch puts tensors: the last bit of a dot product depends on the alignment of its vectors.
+        saved = {name: tensor.clone() for name, tensor in saved.items()}
         held.update({name: saved[name] for name in self._TENSORS if name in saved})
         for name in self._LISTS:
             count = sum(key.startswith(f"{name}.") for key in saved)

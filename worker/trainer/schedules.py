@@ -34,12 +34,14 @@ class Plateau:
     cooling: int = 0
 
     def look(self, chosen: PlateauRate, metrics: dict[str, float]) -> None:
-        """Learns of an epoch, and reduces where nothing has become better for long enough."""
+        """Learns of an epoch, and reduces where nothing has become better for long enough. A metric that its rows do not
+        define is not better.
+        """
         assert chosen.monitor is not None, "a resolved spec names it"
-        value = metrics[chosen.monitor]
+        value = metrics.get(chosen.monitor, math.nan)
         if not lower_is_better(chosen.monitor):
             value = -value
-        if self.best is None or value < self.best - chosen.min_delta:
+        if value < (math.inf if self.best is None else self.best - chosen.min_delta):
             self.best, self.waited = value, 0
         else:
             self.waited += 1
@@ -63,7 +65,7 @@ def factor(chosen: AnySchedule, step: int, length: Length, plateau: Plateau) -> 
     """What the optimizer's rate is multiplied with at a step, the first being 0."""
     rise = chosen.warmup_epochs * length.epoch
     if step < rise:
-        return chosen.warmup_factor + (1 - chosen.warmup_factor) * min(1.0, (step + 1) / rise)
+        return min(1.0, chosen.warmup_factor + (1 - chosen.warmup_factor) * (step + 1) / rise)
     after = step - math.ceil(rise)
     total = max(1, length.total - math.ceil(rise))
     match chosen:
@@ -83,7 +85,7 @@ def factor(chosen: AnySchedule, step: int, length: Length, plateau: Plateau) -> 
         case CosineRate(name="cosine"):
             return _cosine(min(after, total) / total, 1.0, chosen.final_factor)
         case CosineRestartsRate(name="cosine_restarts"):
-            return _cosine(_since_restart(after / length.epoch, chosen), 1.0, chosen.final_factor)
+            return _cosine(_since_restart(after, chosen.t_0 * length.epoch, chosen.t_mult), 1.0, chosen.final_factor)
         case OneCycleRate(name="one_cycle"):
             return _one_cycle(after, total, chosen)
         case PlateauRate(name="reduce_on_plateau"):
@@ -96,15 +98,11 @@ def _cosine(done: float, start: float, end: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * done)) / 2
 
 
-def _since_restart(epochs: float, chosen: CosineRestartsRate) -> float:
+def _since_restart(step: int, cycle: int, growth: int) -> float:
     """How much of the present cycle is over, 0 to 1."""
-    length = float(chosen.t_0)
-    if chosen.t_mult == 1:
-        return epochs % length / length
-    while epochs >= length:
-        epochs -= length
-        length *= chosen.t_mult
-    return epochs / length
+    while growth > 1 and step >= cycle:
+        step, cycle = step - cycle, cycle * growth
+    return step % cycle / cycle
 
 
 def _one_cycle(step: int, total: int, chosen: OneCycleRate) -> float:

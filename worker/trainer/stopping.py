@@ -17,8 +17,9 @@ def keep_the_best(state: TrainingState, stop: Stop) -> None:
     at = state.at
     if state.best is None or sign * value < sign * state.best.value or state.best.value != state.best.value:
         state.keep_as_best(value)
-    if at.patience_value is None or sign * value < sign * at.patience_value - stop.min_delta:
-        at.patience_value, at.epochs_since_best = value if value == value else None, 0
+    before = math.inf if at.patience_value is None else sign * at.patience_value
+    if sign * value < before - stop.min_delta:
+        at.patience_value, at.epochs_since_best = value, 0
     elif at.epoch > stop.start_from_epoch:
         at.epochs_since_best += 1
 
