@@ -126,7 +126,7 @@ def fit(
                 spoke = time.monotonic()  # what the listener did meanwhile was not training
 
         rows_seen = torch.cat(updates[: at.update]) if at.update else updates[0][:0]
-        state.metrics = {"train_loss": at.loss_sum / at.weight_sum}
+        state.metrics = {"train_loss": at.loss_sum / (at.weight_sum or 1.0)}
         if state.seen:
             state.metrics |= _measured("train", spec, torch.cat(state.seen), train.without_inputs(rows_seen))
         if penalty is not None:
@@ -181,7 +181,7 @@ def _in_parts(backpropagate: Backpropagate, batch_size: int, train: Examples) ->
     """Several batches an update: loss and gradient are those of one batch of all their rows."""
 
     def accumulated(rows: Tensor) -> tuple[Tensor, Tensor, Gradients]:
-        total = train.count(rows)
+        total = train.count(rows) or 1.0
         parts, losses, sums = [], [], None
         for part in torch.split(rows, batch_size):
             share = train.count(part) / total

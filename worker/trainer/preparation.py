@@ -10,7 +10,7 @@ from core.spec.network import BatchNorm, flat
 from worker.trainer import preprocessing, split
 from worker.trainer.examples import Examples
 from worker.trainer.order import TrainingOrder
-from worker.trainer.preprocessing import Preprocessing, Rows
+from worker.trainer.preprocessing import Floats, Preprocessing, Rows
 from worker.trainer.split import Parts
 
 
@@ -35,6 +35,7 @@ def prepare(order: TrainingOrder, device: torch.device, *, refit: bool) -> Prepa
         parts = Parts(together, parts.validation[:0], parts.test)
     fitted = preprocessing.fit(order, table, target, parts.train)
     weight, sample_weight = preprocessing.read_weights(order, table, values, parts.train)
+    _all_parts_count(order, sample_weight, parts)
     _batch_norm_works(order, len(parts.train))
 
     def examples(rows: Rows) -> Examples:
@@ -48,6 +49,16 @@ def prepare(order: TrainingOrder, device: torch.device, *, refit: bool) -> Prepa
         ).to(device)
 
     return Prepared(fitted, parts, examples(parts.train), examples(parts.validation), examples(parts.test))
+
+
+def _all_parts_count(order: TrainingOrder, sample_weight: Floats | None, parts: Parts) -> None:
+    """Nothing can be measured of rows that count nothing; and with a loss of 0 they would be the best there is."""
+    for part, rows in (("validation", parts.validation), ("test", parts.test)):
+        if sample_weight is not None and len(rows) and not sample_weight[rows].sum() > 0:
+            raise errors.SampleWeightInvalid(
+                f"The sample weights of all {part} rows are 0: nothing can be measured of them.",
+                column=order.spec.sample_weight,
+            )
 
 
 def _batch_norm_works(order: TrainingOrder, rows: int) -> None:
