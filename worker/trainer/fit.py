@@ -70,11 +70,14 @@ def fit(
     forward, criterion = as_function(network), criterion_of(training.loss, output_of(spec).activation)
     gradient, penalty, limits = gradient_of(parameters), penalty_of(network), norm_limits(network)
     low_bits, probe = autocast(training.precision, train.features.device), Probe(network, train)
+    is_low = training.precision != "float32"
 
     def of_one_batch(rows: Tensor) -> tuple[Tensor, Tensor, Gradients]:
         features, codes, target, weight = train.take(rows)
         with low_bits:
             logits = forward(features, codes)  # 1 forward propagation
+        if is_low:
+            logits = logits.float()
         loss = criterion(logits, target, weight)  # 2 the error
         objective = loss if penalty is None else loss + penalty()
         gradients = gradient(objective)  # 3 backward propagation: the chain rule, by autograd
