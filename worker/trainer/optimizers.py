@@ -351,11 +351,12 @@ class LbfgsUpdater:
 
     def restore(self, saved: dict[str, Tensor]) -> None:
         held = self._optimizer.state[self._parameters[0]]
-        held.update({name: saved[name] for name in self._TENSORS if name in saved})
+        # Cloned: in a file they lie at any address, and the last bit of a dot product depends on the alignment.
+        held.update({name: saved[name].clone() for name in self._TENSORS if name in saved})
         for name in self._LISTS:
             count = sum(key.startswith(f"{name}.") for key in saved)
             if count or "d" in saved:
-                held[name] = [saved[f"{name}.{place}"] for place in range(count)]
+                held[name] = [saved[f"{name}.{place}"].clone() for place in range(count)]
         held.update({name: saved[name].item() for name in self._NUMBERS if name in saved})
         for name in ("n_iter", "func_evals"):
             if name in held:
