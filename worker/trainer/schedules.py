@@ -34,12 +34,15 @@ class Plateau:
     cooling: int = 0
 
     def look(self, chosen: PlateauRate, metrics: dict[str, float]) -> None:
-        """Learns of an epoch, and reduces where nothing has become better for long enough."""
+        """Learns of an epoch, and reduces where nothing has become better for long enough.
+
+        A metric that its rows do not define (no class but one) is no better than any.
+        """
         assert chosen.monitor is not None, "a resolved spec names it"
-        value = metrics[chosen.monitor]
+        value = metrics.get(chosen.monitor, math.nan)
         if not lower_is_better(chosen.monitor):
             value = -value
-        if self.best is None or value < self.best - chosen.min_delta:
+        if value < (math.inf if self.best is None else self.best) - chosen.min_delta:
             self.best, self.waited = value, 0
         else:
             self.waited += 1
