@@ -70,11 +70,14 @@ def fit(
     forward, criterion = as_function(network), criterion_of(training.loss, output_of(spec).activation)
     gradient, penalty, limits = gradient_of(parameters), penalty_of(network), norm_limits(network)
     low_bits, probe = autocast(training.precision, train.features.device), Probe(network, train)
+    is_low = training.precision != "float32"
 
     def of_one_batch(rows: Tensor) -> tuple[Tensor, Tensor, Gradients]:
         features, codes, target, weight = train.take(rows)
         with low_bits:
             logits = forward(features, codes)  # 1 forward propagation
+        if is_low:
+            logits = logits.float()
         loss = criterion(logits, target, weight)  # 2 the error
         objective = loss if penalty is None else loss + penalty()
         gradients = gradient(objective)  # 3 backward propagation: the chain rule, by autograd
@@ -130,7 +133,7 @@ def fit(
                 spoke = time.monotonic()  # what the listener did meanwhile was not training
 
         rows_seen = torch.cat(updates[: at.update]) if at.update else updates[0][:0]
-        state.metrics = {"train_loss": at.loss_sum / at.weight_sum}
+        state.metrics = {"train_loss": at.loss_sum / (at.weight_sum or 1.0)}
         if state.seen:
             state.metrics |= _measured("train", spec, torch.cat(state.seen), train.without_inputs(rows_seen))
         if penalty is not None:
@@ -185,7 +188,7 @@ def _in_parts(backpropagate: Backpropagate, batch_size: int, train: Examples) ->
     """Several batches an update: loss and gradient are those of one batch of all their rows."""
 
     def accumulated(rows: Tensor) -> tuple[Tensor, Tensor, Gradients]:
-        total = train.count(rows)
+        total = train.count(rows) or 1.0
         parts, losses, sums = [], [], None
         for part in torch.split(rows, batch_size):
             share = train.count(part) / total

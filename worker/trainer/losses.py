@@ -32,6 +32,8 @@ from core.spec.network import OutputActivation
 RowLosses = Callable[[Tensor, Tensor], Tensor]
 Criterion = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
+SMALLEST = torch.finfo(torch.float32).tiny  # of a sum of weights: rows that all count nothing have a loss of 0
+
 
 def criterion_of(loss: AnyLoss, output: OutputActivation) -> Criterion:
     """(rows, units) logits, targets, (rows,) weights or None -> one number.
@@ -42,7 +44,7 @@ def criterion_of(loss: AnyLoss, output: OutputActivation) -> Criterion:
 
     def criterion(logits: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
         if weight is not None:
-            return torch.dot(each(logits, target), weight) / weight.sum()
+            return torch.dot(each(logits, target), weight) / weight.sum().clamp_min(SMALLEST)
         return mean(logits, target)
 
     return criterion

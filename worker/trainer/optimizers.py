@@ -369,7 +369,7 @@ class LbfgsUpdater:
         for name in self._LISTS:
             count = sum(key.startswith(f"{name}.") for key in saved)
             if count or "d" in saved:
-                held[name] = [saved[f"{name}.{place}"] for place in range(count)]
+                held[name] = [saved[f"{name}.{place}"].clone() for place in range(count)]
         held.update({name: saved[name].item() for name in self._NUMBERS if name in saved})
         for name in ("n_iter", "func_evals"):
             if name in held:

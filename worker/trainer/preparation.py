@@ -11,7 +11,7 @@ from core.spec.network import BatchNorm, flat
 from worker.trainer import preprocessing, split
 from worker.trainer.examples import Examples
 from worker.trainer.order import TableOrder
-from worker.trainer.preprocessing import Preprocessing, Rows
+from worker.trainer.preprocessing import Floats, Preprocessing, Rows
 from worker.trainer.split import Parts
 
 
@@ -40,6 +40,7 @@ def prepare(order: TableOrder, device: torch.device, *, refit: bool, most: int |
         parts = Parts(together, parts.validation[:0], parts.test)
     fitted = kept or preprocessing.fit(order, table, target, parts.train)
     weight, sample_weight = preprocessing.read_weights(order, table, target, values, parts.train)
+    _all_parts_count(order, sample_weight, parts)
     _batch_norm_works(order, len(parts.train))
 
     def examples(rows: Rows) -> Examples:
@@ -62,6 +63,16 @@ def _kept(order: TableOrder) -> Preprocessing | None:
     if order.start is None or order.start.preprocessing is None:
         return None
     return Preprocessing.model_validate_json(Path(order.start.preprocessing).read_bytes())
+
+
+def _all_parts_count(order: TableOrder, sample_weight: Floats | None, parts: Parts) -> None:
+    """Nothing can be measured of rows that count nothing; and with a loss of 0 they would be the best there is."""
+    for part, rows in (("validation", parts.validation), ("test", parts.test)):
+        if sample_weight is not None and len(rows) and not sample_weight[rows].sum() > 0:
+            raise errors.SampleWeightInvalid(
+                f"The sample weights of all {part} rows are 0: nothing can be measured of them.",
+                column=order.spec.sample_weight,
+            )
 
 
 def _batch_norm_works(order: TableOrder, rows: int) -> None:
