@@ -34,8 +34,8 @@ def _epochs(
 
 def _orders(spec: TrainingSpec, rows: int, epochs: int) -> list[list[int]]:
     """The rows of each epoch, in the order in which they are seen."""
-    network, train = state_for(spec).network, examples(rows)
-    return [torch.cat(loop._updates(spec, epoch, train, network)).tolist() for epoch in range(1, epochs + 1)]
+    network = state_for(spec).network
+    return [torch.cat(loop.updates_of(spec, epoch, rows, network)).tolist() for epoch in range(1, epochs + 1)]
 
 
 def test_a_toy_set_is_learned() -> None:

@@ -1,4 +1,4 @@
-"""Every schedule against `torch.optim.lr_scheduler`, and whole trainings against the textbook loop with torch's objects."""
+"""Every schedule against `torch.optim.lr_scheduler`, and whole trainings against the textbook loop of torch's objects."""
 
 import math
 from collections.abc import Callable
@@ -226,10 +226,10 @@ def _textbook(spec: Any, optimizer_of: Callable[[Any], Optimizer]) -> Any:
     else:
         scheduler, of_epochs = _of_torch(chosen, optimizer, ALL)
     for epoch in range(1, EPOCHS + 1):
-        losses = []
-        for rows in loop._updates(spec, epoch, DOUBLE, network):
+        losses: list[float] = []
+        for rows in loop.updates_of(spec, epoch, len(DOUBLE), network):
 
-            def closure(rows: Tensor = rows) -> Tensor:
+            def closure(rows: Tensor = rows, losses: list[float] = losses) -> Tensor:
                 optimizer.zero_grad()
                 loss = functional.cross_entropy(network(DOUBLE.features[rows]), DOUBLE.target[rows])
                 loss.backward()
