@@ -1,4 +1,4 @@
-"""Every schedule against `torch.optim.lr_scheduler`, and whole trainings against the textbook loop of torch's objects."""
+"""Every schedule against `torch.optim.lr_scheduler`, and trainings against the textbook loop of torch's objects."""
 
 import math
 from collections.abc import Callable
