@@ -36,6 +36,7 @@ DEAD, DEAD_IN_A_LAYER = 0.5, 0.9  # share of all hidden units, and of those of o
 VANISHED = 1e-3  # share of the whole gradient that reaches the least matrix: healthy 0.01
 LEAP = 0.1  # length of the first step / of the weights: healthy 0.003 to 0.04
 RISEN = 1.5  # train_loss / loss of the first batch
+SHORT = 0.002  # length of a step / of the weights: healthy first steps 0.003
 CRAWL = 0.15  # lengths of themselves that the weights will have moved in all epochs: healthy 0.35
 DECAYED = 0.01  # share of the highest rate so far
 WORSE, GIVEN_BACK = 1.15, 0.25  # valid_loss / its best, and share of its gain that is lost: healthy 0.07, sick 0.88
@@ -215,6 +216,7 @@ def learning_rate_too_low(course: Course, spec: TrainingSpec) -> Diagnosis | Non
     evidence = {
         "learning_rate": _short(now.learning_rate),
         "highest_learning_rate": _short(course.highest_rate),
+        "update_ratio": _short(now.update_ratio),
         "moved": _short(course.moved),
         "moved_at_the_end": _short(course.moved + left * now.moved),
         "gradient_norm": _short(now.gradient_norm),
@@ -233,6 +235,7 @@ def learning_rate_too_low(course: Course, spec: TrainingSpec) -> Diagnosis | Non
         return Diagnosis("learning_rate_too_low", message, evidence, remedies.of_an_early_end(spec))
     if (
         course.moved + left * now.moved < CRAWL
+        and max(opening.update_ratio, now.update_ratio) < SHORT  # else the epochs are too few
         and course.highest_rate >= 0.5 * training.optimizer.learning_rate  # not before a warm-up is over
         and now.train_loss > 0.3 * opening.loss
         and now.gradient_norm > 0.5 * opening.gradient_norm
