@@ -20,12 +20,14 @@ from core.spec import TrainingSpec
 from docs import generate
 from standalone import command
 from tests.running import Serve, clean_environment
+from worker.trainer.diagnosis import CODES
 
 ROOT = Path(__file__).parent.parent
 OURS = ("*.md", "docs/**/*.md", "client/*.md", "dashboard/*.md", "examples/*.md")
 PAGES = sorted(page for pattern in OURS for page in ROOT.glob(pattern))
 README = (ROOT / "README.md").read_text()
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
+CAUSES = (ROOT / "worker" / "trainer" / "causes.py").read_text()
 NOT_IN_OPENAPI = {
     "GET /docs",
     "GET /openapi.json",
@@ -276,6 +278,22 @@ def test_the_table_of_losses_has_the_legal_pairs() -> None:
 
     legal = {(output, loss) for pairs in LEGAL.values() for output, losses in pairs.items() for loss in losses}
     assert shown == legal
+
+
+def test_the_diagnosis_works_as_printed(serve: Serve, tmp_path: Path) -> None:
+    _run_as_printed(serve, (ROOT / "docs" / "diagnosis.md").read_text(), tmp_path)
+
+    said = json.loads((tmp_path / "diagnosis.jsonl").read_text())["data"]
+    assert said["code"] == "learning_rate_too_high"
+    assert _job(tmp_path / "mended.json")["status"] == "succeeded"
+
+
+def test_every_diagnosis_and_each_field_of_its_evidence_is_explained() -> None:
+    page = (ROOT / "docs" / "diagnosis.md").read_text()
+    named = set(re.findall(r'^ +"(\w+)": (?:_short\(|_per_layer\(|best\.number|recent\[0\]|spec\.)', CAUSES, re.M))
+
+    assert re.findall(r"^## (\w+_\w+|overfitting|plateau)$", page, re.M) == CODES
+    assert [field for field in sorted(named) if f"`{field}`" not in page and f"`{field}[]`" not in page] == []
 
 
 def test_the_tasks_work_as_printed(serve: Serve, tmp_path: Path) -> None:

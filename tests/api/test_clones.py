@@ -237,6 +237,28 @@ def test_a_network_that_was_not_sent_has_a_short_form_too(serve: Serve, parent: 
     assert job["spec"]["network"] == {"hidden": [4], "activation": "relu"}
 
 
+def test_a_bare_name_has_members_where_the_patch_names_one(serve: Serve, penguins: str) -> None:
+    spec = {**SHORT, "training": {"epochs": 1, "optimizer": "Adam"}}
+    first = serve.finished(serve.submit(penguins, spec)["id"])
+
+    job = cloned(serve, first["id"], patch=[set_to("/training/optimizer/learning_rate", 0.1)])
+
+    settled = first["resolved_spec"]["training"]["optimizer"]
+    assert job["spec"]["training"] == {"epochs": 1, "optimizer": {**settled, "learning_rate": 0.1}}
+
+
+def test_an_output_among_the_layers_stands_apart_where_the_patch_names_it(serve: Serve, penguins: str) -> None:
+    layers = [{"type": "dense", "units": 8}, {"type": "dense", "units": 3, "activation": "softmax"}]
+    spec = {**SHORT, "network": {"layers": layers}}
+    first = serve.finished(serve.submit(penguins, spec)["id"])
+
+    job = cloned(serve, first["id"], patch=[set_to("/network/output/l2", 0.1)])
+
+    settled = first["resolved_spec"]["network"]
+    assert job["spec"]["network"] == {**settled, "output": {**settled["output"], "l2": 0.1}}
+    assert job["resolved_spec"]["network"] == job["spec"]["network"]
+
+
 def test_every_operation_of_the_standard_is_there(serve: Serve, parent: str) -> None:
     patch: Patch = [
         {"op": "test", "path": "/training/epochs", "value": 3},

@@ -36,6 +36,7 @@ DEAD, DEAD_IN_A_LAYER = 0.5, 0.9  # share of all hidden units, and of those of o
 VANISHED = 1e-3  # share of the whole gradient that reaches the least matrix: healthy 0.01
 LEAP = 0.1  # length of the first step / of the weights: healthy 0.003 to 0.04
 RISEN = 1.5  # train_loss / loss of the first batch
+SHORT = 0.002  # length of a step / of the weights: healthy first steps 0.003
 CRAWL = 0.15  # lengths of themselves that the weights will have moved in all epochs: healthy 0.35
 DECAYED = 0.01  # share of the highest rate so far
 WORSE, GIVEN_BACK = 1.15, 0.25  # valid_loss / its best, and share of its gain that is lost: healthy 0.07, sick 0.88
@@ -68,8 +69,8 @@ def of_a_divergence(course: Course, spec: TrainingSpec) -> Diagnosis:
 
 def exploding_gradient(course: Course, spec: TrainingSpec) -> Diagnosis | None:
     opening = course.opening
-    if opening is None or _amplification(opening, spec) < AMPLIFIED:
-        return None
+    if opening is None or len(course.recent) > 1 or _amplification(opening, spec) < AMPLIFIED:
+        return None  # what it began as is known after one epoch
     absurd = isinstance(spec.training.loss, CrossEntropy | BinaryCrossEntropy | Focal) and opening.loss > ABSURD
     if opening.steepness < STEEP and not absurd:
         return None
@@ -209,30 +210,23 @@ def learning_rate_too_low(course: Course, spec: TrainingSpec) -> Diagnosis | Non
     opening, last, training = course.opening, course.recent[-5:], spec.training
     if opening is None or len(last) < 5 or isinstance(training.optimizer, Lbfgs):
         return None
-    now, left = last[-1], max(0, training.epochs - last[-1].number)
+    now = last[-1]
+    at_the_end = course.moved + max(0, training.epochs - now.number) * now.moved
     if now.train_loss < 0.1 * opening.loss or now.gradient_norm < 0.1 * opening.gradient_norm:
         return None  # it has arrived
-    evidence = {
-        "learning_rate": _short(now.learning_rate),
-        "highest_learning_rate": _short(course.highest_rate),
-        "moved": _short(course.moved),
-        "moved_at_the_end": _short(course.moved + left * now.moved),
-        "gradient_norm": _short(now.gradient_norm),
-        "first_gradient_norm": _short(opening.gradient_norm),
-        "train_loss": _short(now.train_loss),
-        "first_loss": _short(opening.loss),
-    }
     if (
-        now.number <= training.epochs / 2
-        and max(one.learning_rate for one in last[-3:]) <= DECAYED * course.highest_rate
+        now.learning_rate <= DECAYED * course.highest_rate
+        and now.number <= training.epochs / 2
+        and last[-3].learning_rate <= DECAYED * course.highest_rate
         and not isinstance(training.schedule, PlateauRate | CosineRestartsRate)
     ):
         message = (
-            "The schedule has taken the learning rate away before half of the epochs, and the gradient is still there."
+            "The schedule has taken the learning rate away before half of the epochs; the gradient is still there."
         )
-        return Diagnosis("learning_rate_too_low", message, evidence, remedies.of_an_early_end(spec))
+        return _too_low(message, course, opening, at_the_end, remedies.of_an_early_end(spec))
     if (
-        course.moved + left * now.moved < CRAWL
+        at_the_end < CRAWL
+        and max(opening.update_ratio, now.update_ratio) < SHORT  # else the epochs are too few
         and course.highest_rate >= 0.5 * training.optimizer.learning_rate  # not before a warm-up is over
         and now.train_loss > 0.3 * opening.loss
         and now.gradient_norm > 0.5 * opening.gradient_norm
@@ -240,10 +234,26 @@ def learning_rate_too_low(course: Course, spec: TrainingSpec) -> Diagnosis | Non
     ):
         message = (
             f"The loss falls, but in all {training.epochs} epochs the weights will have moved by "
-            f"{course.moved + left * now.moved:.2g} of their length: the learning rate is too low."
+            f"{at_the_end:.2g} of their length: the learning rate is too low."
         )
-        return Diagnosis("learning_rate_too_low", message, evidence, remedies.of_a_low_rate(spec, opening))
+        return _too_low(message, course, opening, at_the_end, remedies.of_a_low_rate(spec, opening))
     return None
+
+
+def _too_low(message: str, course: Course, opening: Opening, at_the_end: float, patch: Patch) -> Diagnosis:
+    now = course.recent[-1]
+    evidence = {
+        "learning_rate": _short(now.learning_rate),
+        "highest_learning_rate": _short(course.highest_rate),
+        "update_ratio": _short(now.update_ratio),
+        "moved": _short(course.moved),
+        "moved_at_the_end": _short(at_the_end),
+        "gradient_norm": _short(now.gradient_norm),
+        "first_gradient_norm": _short(opening.gradient_norm),
+        "train_loss": _short(now.train_loss),
+        "first_loss": _short(opening.loss),
+    }
+    return Diagnosis("learning_rate_too_low", message, evidence, patch)
 
 
 def _falls(epochs: Sequence[Epoch]) -> bool:

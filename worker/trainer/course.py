@@ -39,6 +39,7 @@ class Epoch:
     least_gradient: float  # of one matrix, as a share of the whole gradient
     dead_units: float
     dead_in_a_layer: float  # the largest share
+    update_ratio: float  # of its last step
     moved: float  # lengths of themselves that the weights moved, as if each step was like the last
 
 
@@ -71,6 +72,7 @@ class Course:
             least_gradient=min([layer.gradient_norm for layer in felt.layers]) / whole if whole else 1.0,
             dead_units=felt.dead_units,
             dead_in_a_layer=max(dead, default=0.0),
+            update_ratio=felt.update_ratio,
             moved=felt.update_ratio * (facts["step"] - self.steps),
         )
         self.recent = [*self.recent[1 - WINDOW :], now]

@@ -11,6 +11,7 @@ from jsonpatch import JsonPatch
 from core.spec import TrainingSpec
 from core.spec.initializers import ZEROS, Orthogonal, PlainInitializer, VarianceScaling
 from core.spec.network import (
+    MAX_LAYERS,
     ActivationLayer,
     AnyLayer,
     BatchNorm,
@@ -197,7 +198,7 @@ def _with_batch_norm(spec: TrainingSpec) -> Patch:
     dense = [position for position, layer in enumerate(layers) if isinstance(layer, Dense)]
     if len(dense) < DEEP or any(isinstance(layer, BatchNorm | LayerNorm | RmsNorm) for _, layer in _layers(spec)):
         return []
-    return [_add(f"/network/layers/{position + 1}", {"type": "batch_norm"}) for position in reversed(dense)]
+    return _inserted(spec, {"type": "batch_norm"}, [position + 1 for position in dense])
 
 
 def _with_dropout(spec: TrainingSpec) -> Patch:
@@ -209,7 +210,10 @@ def _with_dropout(spec: TrainingSpec) -> Patch:
     blocks = [position for position, layer in enumerate(layers) if isinstance(layer, Dense | Residual)]
     if not blocks:
         return []  # one matrix: nothing is between it and the inputs
-    return [
-        _add(f"/network/layers/{position}", {"type": "dropout", "rate": DROPOUT})
-        for position in reversed([*blocks[1:], len(layers)])
-    ]
+    return _inserted(spec, {"type": "dropout", "rate": DROPOUT}, [*blocks[1:], len(layers)])
+
+
+def _inserted(spec: TrainingSpec, layer: dict[str, Any], before: Sequence[int]) -> Patch:
+    """From the last place to the first, so that no insertion moves the next; as many as there is room for."""
+    room = MAX_LAYERS - len(spec.network.layers or [])
+    return [_add(f"/network/layers/{position}", layer) for position in sorted(before, reverse=True)[:room]]
