@@ -12,8 +12,20 @@ import torch
 from core.spec.optimizers import AnyOptimizer
 from core.spec.training import Trace
 from core.spec.values import names_of
-from tests.worker.factories import NOTHING, Listener, Read, order_for, read, spec_for, state_for, table_text
+from tests.worker.factories import (
+    NOTHING,
+    Listener,
+    Read,
+    digest,
+    examples,
+    order_for,
+    read,
+    spec_for,
+    state_for,
+    table_text,
+)
 from worker.trainer.examples import Examples
+from worker.trainer.fit import begin_noise, fit
 from worker.trainer.main import train
 from worker.trainer.messages import ARTIFACTS, CheckpointWritten, Drained, Trained
 from worker.trainer.preparation import Prepared
@@ -38,6 +50,7 @@ EVERYTHING = [
     {"type": "alpha_dropout", "rate": 0.2},
     {"type": "gaussian_dropout", "rate": 0.2},
 ]
+ROWS = examples(40)
 EMBEDDED = {"columns": {"soil": {"encode": "embedding", "dimension": 2}}}
 
 
@@ -73,6 +86,14 @@ def traced(folder: Path, table: Read, spec: dict[str, Any], **changes: Any) -> l
 
 def weights(folder: Path) -> bytes:
     return (folder / ARTIFACTS / "weights.safetensors").read_bytes()
+
+
+def prepared(train: Examples) -> Prepared:
+    """Four features and three classes, all rows to train on."""
+    target = Target(names=["kind"], task="classification", classes=["a", "b", "c"])
+    fitted = Preprocessing(inputs=[], features=["a", "b", "c", "d"], target=target)
+    nothing = np.arange(0)
+    return Prepared(fitted, Parts(np.arange(len(train)), nothing, nothing), train, NOTHING, NOTHING)
 
 
 def sigmoid(z: Any) -> Any:
@@ -268,12 +289,9 @@ def test_matrices_in_sixteen_bits_are_traced(tmp_path: Path, table: Read) -> Non
 def test_what_overflows_is_null() -> None:
     layer = {"type": "dense", "units": 2, "weight_initializer": {"name": "constant", "value": 10.0}}
     spec = spec_for([layer]).model_copy(update={"trace": Trace(rows=1)})
-    target = Target(names=["kind"], task="classification", classes=["a", "b", "c"])
-    fitted = Preprocessing(inputs=[], features=["a", "b", "c", "d"], target=target)
     huge = Examples(torch.full((3, 4), 3e38), torch.zeros(3, dtype=torch.int64))
-    parts = Parts(np.arange(3), np.arange(0), np.arange(0))
 
-    trace = lay_open(spec, state_for(spec), Prepared(fitted, parts, huge, NOTHING, NOTHING))
+    trace = lay_open(spec, state_for(spec), prepared(huge))
 
     assert None in trace["logits"][0]
     assert trace["loss"]["mean"] is None
@@ -300,6 +318,24 @@ def test_a_traced_update_of_all_rows_is_the_update_that_follows(tmp_path: Path, 
     assert len({trace["update"]["learning_rate"] for trace in traces}) == 3
 
 
+def test_bounded_weights_are_shown_after_the_bound(tmp_path: Path, table: Read) -> None:
+    [trace] = traced(tmp_path / "job", table, asked([{**SIGMOID, "max_norm": 0.2}], [1]))
+
+    lengths = np.linalg.norm(trace["update"]["parameters"]["0.weight"]["after"], axis=1)
+    np.testing.assert_allclose(lengths, 0.2, rtol=1e-3)
+
+
+def test_the_noise_is_that_of_seed_and_epoch() -> None:
+    spec = spec_for([{"type": "dropout", "rate": 0.5}], seed=3).model_copy(update={"trace": Trace(rows=32)})
+    state = state_for(spec)
+
+    trace = lay_open(spec, state, prepared(ROWS))
+
+    begin_noise(spec, 1, torch.device("cpu"))
+    expected = state.network.train()(ROWS.features[:32]).detach().numpy()
+    assert np.array_equal(np.array(trace["logits"], np.float32), expected)
+
+
 @pytest.mark.parametrize("optimizer", names_of(AnyOptimizer))
 def test_looking_changes_not_one_bit(tmp_path: Path, table: Read, optimizer: str) -> None:
     spec = {**asked(EVERYTHING, [1, 2, 3], optimizer=optimizer, batch_size=16), "features": EMBEDDED}
@@ -312,14 +348,22 @@ def test_looking_changes_not_one_bit(tmp_path: Path, table: Read, optimizer: str
     assert not (tmp_path / "blind" / ARTIFACTS / "trace.json").exists()
 
 
-def test_looking_leaves_the_generator_where_it_was(tmp_path: Path, table: Read) -> None:
-    states = []
-    for name, trace in (("traced", {"epochs": [1, 3]}), ("blind", None)):
-        spec = {**asked(EVERYTHING, [1]), "trace": trace}
-        train(order_for(tmp_path / name, table, spec), Listener())
-        states.append(torch.get_rng_state())
+@pytest.mark.parametrize("optimizer", names_of(AnyOptimizer))
+def test_looking_moves_neither_weights_nor_memory_nor_generator(optimizer: str) -> None:
+    layers = [{"type": "dense", "units": 6}, {"type": "batch_norm"}, {"type": "dropout", "rate": 0.5}]
+    spec = spec_for(layers, optimizer=optimizer, epochs=2).model_copy(update={"trace": Trace()})
+    state = state_for(spec)
+    list(
+        fit(spec.model_copy(update={"training": spec.training.model_copy(update={"epochs": 1})}), ROWS, NOTHING, state)
+    )
+    torch.manual_seed(7)
+    before = torch.get_rng_state(), digest(state.network.state_dict()), digest(state.updater.state())
 
-    assert torch.equal(*states)
+    lay_open(spec, state, prepared(ROWS))
+
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (digest(state.network.state_dict()), digest(state.updater.state())) == before[1:]
+    assert state.network.training
 
 
 def test_epochs_beyond_the_end_are_absent(tmp_path: Path, xor: Read) -> None:

@@ -89,12 +89,12 @@ def _five_steps(spec: TrainingSpec, state: TrainingState, batch: Examples, rows:
     def backpropagate() -> Evaluated:
         begin_noise(spec, epoch, features.device)
         with autocast(training.precision, features.device):
-            passed = list(_forward(network, spec.network.layers or [], features, batch.codes))  # 1
-        loss = criterion(passed[-1].values, batch.target, batch.weight)  # 2
+            passed = list(_forward(network, spec.network.layers or [], features, batch.codes))  # 1 forward
+        loss = criterion(passed[-1].values, batch.target, batch.weight)  # 2 the error
         added = None if penalty is None else penalty()
         objective = loss if added is None else loss + added
         asked = [*(tensor for one in passed for tensor in _tensors(one)), *parameters]
-        found = list(torch.autograd.grad(objective, asked, allow_unused=True, materialize_grads=True))  # 3
+        found = list(torch.autograd.grad(objective, asked, allow_unused=True, materialize_grads=True))  # 3 back
         return Evaluated(passed, loss, added, objective, found[: -len(parameters)], found[-len(parameters) :])
 
     here = backpropagate()
@@ -129,7 +129,7 @@ def _five_steps(spec: TrainingSpec, state: TrainingState, batch: Examples, rows:
     clips = training.clip_norm is not None or training.clip_value is not None
     update: dict[str, Any] = {"optimizer": training.optimizer.name, "learning_rate": mover.learning_rate}
     update |= {"clipped": dict(zip(names, map(_numbers, here.gradients), strict=True))} if clips else {}
-    mover.step(here.gradients, again)  # 4
+    mover.step(here.gradients, again)  # 4 weight update
     limit_norms(norm_limits(network))
     moved = {
         name: {"before": _numbers(old), "after": _numbers(new), "difference": _numbers(new.detach() - old)}
