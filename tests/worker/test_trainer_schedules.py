@@ -1,4 +1,4 @@
-"""Every schedule against `torch.optim.lr_scheduler`, and whole trainings against the textbook loop with torch's objects."""
+"""Every schedule against `torch.optim.lr_scheduler`, and whole trainings against the textbook loop with torch's own."""
 
 import math
 from collections.abc import Callable
@@ -229,7 +229,7 @@ def _textbook(spec: Any, optimizer_of: Callable[[Any], Optimizer]) -> Any:
         losses = []
         for rows in loop._updates(spec, epoch, DOUBLE, network):
 
-            def closure(rows: Tensor = rows) -> Tensor:
+            def closure(rows: Tensor = rows, losses: list[float] = losses) -> Tensor:
                 optimizer.zero_grad()
                 loss = functional.cross_entropy(network(DOUBLE.features[rows]), DOUBLE.target[rows])
                 loss.backward()

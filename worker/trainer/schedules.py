@@ -34,8 +34,9 @@ class Plateau:
     cooling: int = 0
 
     def look(self, chosen: PlateauRate, metrics: dict[str, float]) -> None:
-        """Learns of an epoch, and reduces where nothing has become better for long enough. A metric that its rows do not
-        define is not better.
+        """Learns of an epoch, and reduces where nothing has become better for long enough.
+
+        A metric that its rows do not define is not better.
         """
         assert chosen.monitor is not None, "a resolved spec names it"
         value = metrics.get(chosen.monitor, math.nan)
