@@ -40,6 +40,13 @@ class GaussianDropout(nn.Module):
         return values * (1 + self.stddev * torch.randn_like(values)) if self.training else values
 
 
+class RmsNorm(nn.RMSNorm):
+    """In the precision of its weights: torch has no kernel for two, and says so to the user's log."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x if self.weight is None else x.to(self.weight.dtype))
+
+
 class Residual(nn.Module):
     """What comes in, added to what comes out of a block; through a learned matrix where the block changes the width."""
 

@@ -105,7 +105,7 @@ def _modules(chosen: Sequence[AnyLayer], width: int, generator: torch.Generator)
             case LayerNorm():
                 yield nn.LayerNorm(width, eps=layer.eps)
             case RmsNorm():
-                yield nn.RMSNorm(width, eps=layer.eps)
+                yield layers.RmsNorm(width, eps=layer.eps)
             case Residual():
                 block = nn.Sequential(*_modules(layer.layers, width, generator))
                 after = _width_after(layer.layers, width)

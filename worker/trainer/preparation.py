@@ -26,15 +26,23 @@ class Prepared:
 
 
 def prepare(order: TrainingOrder, device: torch.device, *, refit: bool) -> Prepared:
-    """Raises a `DataInvalid` when the rows cannot be trained on. In a `refit` the validation rows train as well."""
+    """Raises a `DataInvalid` when the rows cannot be trained on. In a `refit` the validation rows train as well.
+
+    A row that counts nothing is in no part, as one without a target.
+    """
     spec, table = order.spec, preprocessing.Table(order)
     target, values, rows = preprocessing.read_target(order, table)
+    sample_weight = preprocessing.read_sample_weight(order, table, rows)
+    if sample_weight is not None:
+        rows = rows[sample_weight[rows] > 0]
     parts = split.draw(spec.split, rows, values if values.ndim == 1 else values[:, 0])
+    if not len(parts.train) or (spec.split.validation and not len(parts.validation)):
+        raise errors.DatasetTooSmall(rows=len(rows))
     if refit:
         together = np.sort(np.concatenate([parts.train, parts.validation]))
         parts = Parts(together, parts.validation[:0], parts.test)
     fitted = preprocessing.fit(order, table, target, parts.train)
-    weight, sample_weight = preprocessing.read_weights(order, table, values, parts.train)
+    weight = preprocessing.weigh(order, values, sample_weight, parts.train)
     _batch_norm_works(order, len(parts.train))
 
     def examples(rows: Rows) -> Examples:
