@@ -11,11 +11,11 @@ from torch import Tensor
 class Examples:
     """Inputs and target of each row."""
 
-    features: Tensor  # (rows, features) float32, or bfloat16 where that is the precision
+    features: Tensor  # (rows, features) float32
     target: Tensor  # (rows,) int64 classes or (rows, outputs) float32
     codes: Tensor | None = None  # (rows, embedded categories) int32: the place of its vector, 0 is unknown
-    weight: Tensor | None = None  # (rows,) float32: what a row counts in the loss
-    sample_weight: Tensor | None = None  # (rows,) float32: what it counts in metrics
+    weight: Tensor | None = None  # (rows,) float32, above 0: what a row counts in the loss
+    sample_weight: Tensor | None = None  # (rows,) float32, above 0: what it counts in metrics
 
     def __len__(self) -> int:
         return len(self.target)

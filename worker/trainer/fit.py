@@ -70,14 +70,13 @@ def fit(
     forward, criterion = as_function(network), criterion_of(training.loss, output_of(spec).activation)
     gradient, penalty, limits = gradient_of(parameters), penalty_of(network), norm_limits(network)
     low_bits, probe = autocast(training.precision, train.features.device), Probe(network, train)
-    is_low = training.precision != "float32"
 
     def of_one_batch(rows: Tensor) -> tuple[Tensor, Tensor, Gradients]:
         features, codes, target, weight = train.take(rows)
         with low_bits:
             logits = forward(features, codes)  # 1 forward propagation
-        if is_low:
-            logits = logits.float()
+        if logits.dtype == torch.bfloat16:
+            logits = logits.float()  # a loss in 8 bits would neither fall smoothly nor take weights
         loss = criterion(logits, target, weight)  # 2 the error
         objective = loss if penalty is None else loss + penalty()
         gradients = gradient(objective)  # 3 backward propagation: the chain rule, by autograd
@@ -148,7 +147,8 @@ def fit(
         at.seconds += (now := time.monotonic()) - spoke
 
         if _is_a_number(state.metrics, vitals):
-            keep_the_best(state, training.stop)
+            if at.stage == "search":
+                keep_the_best(state, training.stop)
             if isinstance(training.schedule, PlateauRate):
                 state.plateau.look(training.schedule, state.metrics)
             at.stop_reason = reason_to_stop(state, training)  # 5 repeat, until ...
@@ -189,12 +189,16 @@ def _in_parts(backpropagate: Backpropagate, batch_size: int, train: Examples) ->
 
     def accumulated(rows: Tensor) -> tuple[Tensor, Tensor, Gradients]:
         total = train.count(rows) or 1.0
-        parts, losses, sums = [], [], None
+        parts, losses = [], []
+        sums: Gradients | None = None
         for part in torch.split(rows, batch_size):
             share = train.count(part) / total
             logits, loss, gradients = backpropagate(part)
-            weighted = list(torch._foreach_mul(gradients, share))
-            sums = weighted if sums is None else list(torch._foreach_add(sums, weighted))
+            torch._foreach_mul_(gradients, share)
+            if sums is None:
+                sums = gradients
+            else:
+                torch._foreach_add_(sums, gradients)
             parts.append(logits)
             losses.append(loss * share)
         assert sums is not None

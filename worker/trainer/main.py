@@ -76,13 +76,11 @@ def train(order: TrainingOrder, channel: Channel) -> None:
     channel.say(Phase("training", resumed_from_epoch=now.at.searched_epochs + now.at.epoch if saved else None))
 
     told_to = order.stop or _follow(order, channel, now, prepared)
-    if told_to is None and spec.training.refit and now.at.stage == "search" and now.best and not now.offence:
-        found = now
+    if told_to is None and spec.training.refit and _may_refit(now):
+        searched, searched_rows = now, len(prepared.train)
         prepared = prepare(order, device, refit=True)
         now = before_the_first_step(order, prepared, device)
-        now.at.stage, now.at.searched_epochs, now.traces = "refit", found.at.epoch, found.traces
-        now.at.last_epoch, now.at.searched_best = found.best.epoch if found.best else None, _best(spec, found)
-        now.course = found.course
+        _begin_refit(now, searched, spec, len(prepared.train) / searched_rows)
         channel.say(Phase("refitting"))
         told_to = _follow(order, channel, now, prepared)
 
@@ -91,11 +89,15 @@ def train(order: TrainingOrder, channel: Channel) -> None:
         channel.say(Drained())
     elif now.offence is not None and now.best is None:
         raise _diverged(now, prepared)
-    elif now.at.step == 0 and not now.at.stop_reason:
+    elif now.at.step == 0 and now.best is None and not now.at.stop_reason:
         channel.say(NothingToKeep())
     else:
         channel.say(Phase("exporting"))
-        channel.say(_export(order, now, prepared, keep_last=told_to == "cancel_keep_last"))
+        keep_last = now.best is None or told_to == "cancel_keep_last" or _is_refitted(now)
+        problem = None if now.offence is None else _diverged(now, prepared)
+        if now.at.stage == "refit" and not keep_last:
+            prepared = prepare(order, device, refit=False)  # that of the weights that the search has found
+        channel.say(_export(order, now, prepared, problem, keep_last=keep_last))
 
 
 def before_the_first_step(order: TableOrder, prepared: Prepared, device: torch.device) -> TrainingState:
@@ -115,7 +117,7 @@ def _follow(order: TrainingOrder, channel: Channel, now: TrainingState, prepared
     last_save, wait = time.monotonic(), order.checkpoint_seconds
     if now.at.stop_reason:
         return None  # the checkpoint was taken after the last epoch
-    spec = _refit_spec(order.spec) if now.at.stage == "refit" else order.spec
+    spec = _refit_spec(order.spec, now) if now.at.stage == "refit" else order.spec
     log_every = order.spec.training.log_every or 1
     _trace(spec, now, prepared)
     for done in fit(spec, prepared.train, prepared.validation, now):
@@ -147,9 +149,31 @@ def _trace(spec: TrainingSpec, now: TrainingState, prepared: Prepared) -> None:
         now.traces.append(lay_open(spec, now, prepared))
 
 
-def _refit_spec(spec: TrainingSpec) -> TrainingSpec:
-    """The same training without validation rows: nothing but the number of epochs ends it."""
-    changed: dict[str, Any] = {"stop": Stop(monitor="train_loss"), "steps": None}
+def _may_refit(now: TrainingState) -> bool:
+    """After a search that has found weights, and has time left."""
+    found = now.best is not None and now.offence is None
+    return found and now.at.stage == "search" and now.at.stop_reason != "time_budget"
+
+
+def _begin_refit(now: TrainingState, searched: TrainingState, spec: TrainingSpec, growth: float) -> None:
+    """`growth` is the number of rows now, of those of the search. What the search has found stays the best."""
+    assert searched.best is not None
+    now.best, now.course, now.traces = searched.best, searched.course, searched.traces
+    now.at.stage, now.at.last_epoch = "refit", searched.best.epoch
+    now.at.last_step = None if spec.training.steps is None else math.ceil(spec.training.steps * growth)
+    now.at.searched_epochs, now.at.searched_reason = searched.at.epoch, searched.at.stop_reason
+    now.at.seconds = searched.at.seconds
+
+
+def _is_refitted(now: TrainingState) -> bool:
+    """Whether the refit has come to its end, and not to that of the time or of the numbers."""
+    return now.at.stage == "refit" and now.at.stop_reason == "completed"
+
+
+def _refit_spec(spec: TrainingSpec, now: TrainingState) -> TrainingSpec:
+    """The same training without validation rows: it ends with the epoch that was the best, or when time is up."""
+    stop = Stop(monitor="train_loss", max_seconds=spec.training.stop.max_seconds)
+    changed: dict[str, Any] = {"stop": stop, "steps": now.at.last_step}
     if isinstance(spec.training.schedule, PlateauRate):
         changed["schedule"] = spec.training.schedule.model_copy(update={"monitor": "train_loss"})
     return spec.model_copy(update={"training": spec.training.model_copy(update=changed)})
@@ -181,21 +205,23 @@ def fingerprint(threads: int, device: torch.device) -> dict[str, Any]:
 # --- the end ------------------------------------------------------------------------------------------------------
 
 
-def _export(order: TrainingOrder, now: TrainingState, prepared: Prepared, *, keep_last: bool) -> Trained:
-    """Writes the artifacts of the best epoch, or of the last where that is asked for or the network was refitted."""
+def _export(
+    order: TrainingOrder, now: TrainingState, prepared: Prepared, problem: errors.Diverged | None, *, keep_last: bool
+) -> Trained:
+    """Writes the artifacts of the best epoch, or of the last."""
     spec, network = order.spec, now.network
     weights, kept_epoch, others = now.weights(), now.at.epoch, dict[str, dict[str, Tensor]]()
-    if now.best is not None and not keep_last and now.at.stage == "search":
-        if now.best.epoch != now.at.epoch and now.offence is None:
+    if now.best is not None and not keep_last:
+        if now.at.stage == "search" and now.best.epoch != now.at.epoch and problem is None:
             others["last"] = weights
         weights, kept_epoch = now.best.weights, now.best.epoch
     network.load_state_dict(weights)
     network.eval()
-    stop_reason = now.at.stop_reason or "user_cancel"
+    stop_reason = (now.at.searched_reason if _is_refitted(now) else now.at.stop_reason) or "user_cancel"
     report: dict[str, Any] = {
         "kept_epoch": kept_epoch,
         "epochs": now.at.searched_epochs + now.at.epoch,
-        "refitted": now.at.stage == "refit",
+        "refitted": now.at.stage == "refit" and keep_last,
         "stop_reason": stop_reason,
         "diagnoses": now.course.diagnoses,
     }
@@ -215,10 +241,7 @@ def _export(order: TrainingOrder, now: TrainingState, prepared: Prepared, *, kee
     )
     if spec.trace is not None:
         artifacts.write_trace(Path(order.folder) / ARTIFACTS, now.traces)
-    failed = None
-    if now.offence is not None:
-        problem = _diverged(now, prepared)
-        failed = asdict(Failed(type(problem).__name__, problem.detail, facts=problem.facts))
+    failed = asdict(Failed(type(problem).__name__, problem.detail, facts=problem.facts)) if problem else None
     return Trained(stop_reason=stop_reason, best=_best(spec, now), failed=failed)
 
 
@@ -232,9 +255,11 @@ def _measured(spec: TrainingSpec, network: Network, part: Examples) -> dict[str,
 def _diverged(now: TrainingState, prepared: Prepared) -> errors.Diverged:
     """Where it began, by names: the layer as in the weights file, the column as in the dataset."""
     facts = dict(now.offence or {})
-    feature = facts.pop("feature", None)
+    feature, target = facts.pop("feature", None), facts.pop("target", None)
     if feature is not None:
-        facts["column"] = prepared.preprocessing.features[feature]
+        facts["column"] = prepared.preprocessing.column_of(feature)
+    elif target is not None:
+        facts["column"] = prepared.preprocessing.target.names[target]
     epoch = now.at.searched_epochs + now.at.epoch
     where = f"the {facts.get('what')} of layer {facts.get('layer')}" if facts.get("what") != "loss" else "the loss"
     return errors.Diverged(
@@ -246,8 +271,6 @@ def _diverged(now: TrainingState, prepared: Prepared) -> errors.Diverged:
 
 
 def _best(spec: TrainingSpec, now: TrainingState) -> dict[str, Any] | None:
-    if now.at.searched_best is not None:
-        return now.at.searched_best
     if now.best is None or not math.isfinite(now.best.value):
         return None
     return {"metric": spec.training.stop.monitor, "value": now.best.value, "epoch": now.best.epoch}

@@ -12,6 +12,7 @@ from typing import Any, assert_never
 import torch
 from sklearn import metrics as sklearn
 from torch import Tensor
+from torch.nn import functional
 
 from core.spec import TrainingSpec
 from core.spec.metrics import ClassMetric, MetricName, NumberMetric, ProbabilityMetric, Task
@@ -22,14 +23,16 @@ from worker.trainer.predictions import activated
 def measure(names: Sequence[MetricName], spec: TrainingSpec, logits: Tensor, examples: Examples) -> dict[str, float]:
     """Each metric of (rows, units) logits against the target of these rows, which count by their `sample_weight`.
 
-    A metric that these rows do not define (one class only, no spread) is left out. Of several quantiles, the middle one
-    is measured.
+    A metric that these rows do not define (one class only, no spread, rows that count nothing) is left out. Of several
+    quantiles, the middle one is measured.
     """
     assert spec.network.output is not None, "a resolved spec has its output"
     assert spec.task != "auto", "a resolved spec has its task"
+    if examples.sample_weight is not None and not bool(examples.sample_weight.any()):
+        return {}
     predicted = activated(logits, spec.network.output.activation)
-    if spec.task != "regression" and spec.network.output.activation == "linear":
-        predicted = predicted + 0.5  # a margin: its border is at 0, that of a probability at 0.5
+    if spec.network.output.activation == "linear" and spec.task != "regression":
+        predicted = (1 + predicted) / 2  # the margins of hinge, -1 and 1, where probabilities have 0 and 1
     found: dict[str, float] = {}
     for name in names:
         try:
@@ -106,12 +109,12 @@ def _of_classes(
             return float(sklearn.average_precision_score(y, p[:, 1], sample_weight=w))
         case "average_precision":
             return float(
-                sklearn.average_precision_score(torch.eye(len(classes))[target.cpu()].numpy(), p, sample_weight=w)
+                sklearn.average_precision_score(functional.one_hot(target.cpu(), len(classes)), p, sample_weight=w)
             )
         case "brier":
-            return _mean(
-                (probabilities - torch.eye(len(classes), device=target.device)[target]).square().sum(1), weight
-            )
+            wrong = probabilities.clone()
+            wrong[torch.arange(len(target)), target] -= 1
+            return _mean(wrong.square().sum(1), weight)
         case "log_loss":
             return float(sklearn.log_loss(y, p, labels=classes, sample_weight=w))
         case _:
@@ -142,7 +145,7 @@ def _of_labels(name: MetricName, probabilities: Tensor, target: Tensor, weight: 
         case "brier":
             return _mean((probabilities - target).square().mean(1), weight)
         case "log_loss":
-            entropy = torch.nn.functional.binary_cross_entropy(probabilities, target, reduction="none")
+            entropy = functional.binary_cross_entropy(probabilities, target, reduction="none")
             return _mean(entropy.mean(1), weight)
         case _:
             raise ValueError(f"{name} is not of labels")

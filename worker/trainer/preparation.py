@@ -11,7 +11,7 @@ from core.spec.network import BatchNorm, flat
 from worker.trainer import preprocessing, split
 from worker.trainer.examples import Examples
 from worker.trainer.order import TableOrder
-from worker.trainer.preprocessing import Floats, Preprocessing, Rows
+from worker.trainer.preprocessing import Preprocessing, Rows
 from worker.trainer.split import Parts
 
 
@@ -30,17 +30,22 @@ class Prepared:
 def prepare(order: TableOrder, device: torch.device, *, refit: bool, most: int | None = None) -> Prepared:
     """Raises a `DataInvalid` when the rows cannot be trained on. In a `refit` the validation rows train as well.
 
-    Of each part no more than the first `most` rows are made ready.
+    A row that counts nothing is in no part, as one without a target. Of each part no more than the first `most` rows
+    are made ready.
     """
     spec, table, kept = order.spec, preprocessing.Table(order), _kept(order)
     target, values, rows = preprocessing.read_target(order, table, None if kept is None else kept.target.classes)
+    sample_weight = preprocessing.read_sample_weight(order, table, rows)
+    if sample_weight is not None:
+        rows = rows[sample_weight[rows] > 0]
     parts = split.draw(spec.split, rows, values if values.ndim == 1 else values[:, 0])
+    if not len(parts.train) or (spec.split.validation and not len(parts.validation)):
+        raise errors.DatasetTooSmall(rows=len(rows))
     if refit:
         together = np.sort(np.concatenate([parts.train, parts.validation]))
         parts = Parts(together, parts.validation[:0], parts.test)
     fitted = kept or preprocessing.fit(order, table, target, parts.train)
-    weight, sample_weight = preprocessing.read_weights(order, table, target, values, parts.train)
-    _all_parts_count(order, sample_weight, parts)
+    weight = preprocessing.weigh(order, target, values, sample_weight, parts.train)
     _batch_norm_works(order, len(parts.train))
 
     def examples(rows: Rows) -> Examples:
@@ -63,16 +68,6 @@ def _kept(order: TableOrder) -> Preprocessing | None:
     if order.start is None or order.start.preprocessing is None:
         return None
     return Preprocessing.model_validate_json(Path(order.start.preprocessing).read_bytes())
-
-
-def _all_parts_count(order: TableOrder, sample_weight: Floats | None, parts: Parts) -> None:
-    """Nothing can be measured of rows that count nothing; and with a loss of 0 they would be the best there is."""
-    for part, rows in (("validation", parts.validation), ("test", parts.test)):
-        if sample_weight is not None and len(rows) and not sample_weight[rows].sum() > 0:
-            raise errors.SampleWeightInvalid(
-                f"The sample weights of all {part} rows are 0: nothing can be measured of them.",
-                column=order.spec.sample_weight,
-            )
 
 
 def _batch_norm_works(order: TableOrder, rows: int) -> None:

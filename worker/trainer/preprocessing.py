@@ -75,6 +75,15 @@ class Preprocessing(BaseModel):
     features: list[str]
     target: Target
 
+    def column_of(self, feature: int) -> str:
+        """The column of the dataset that a feature was made of."""
+        widths = [
+            (one.name, len(one.categories) if isinstance(one, CategoryInput) else 1)
+            for one in self.inputs
+            if not isinstance(one, EmbeddingInput)
+        ]
+        return [name for name, width in widths for _ in range(width)][feature]
+
     @property
     def embeddings(self) -> list[EmbeddingInput]:
         return [one for one in self.inputs if isinstance(one, EmbeddingInput)]
@@ -148,36 +157,43 @@ def read_target(order: TableOrder, table: Table, known: list[Any] | None) -> tup
     return Target(names=spec.targets, task=spec.task, classes=spec.targets), matrix, rows
 
 
-def read_weights(
-    order: TableOrder, table: Table, target: Target, values: NDArray[Any], train: Rows
-) -> tuple[Floats | None, Floats | None]:
-    """What each row counts in the loss, and in metrics; None where all count the same.
+def read_sample_weight(order: TableOrder, table: Table, rows: Rows) -> Floats | None:
+    """What each row of the table counts, None where all count the same.
 
-    In the loss it is the sample weight times the weight of the class, 1 on average over the training rows. Raises
-    `SampleWeightInvalid` where the training rows count nothing.
+    Raises `SampleWeightInvalid` where that of one of these rows is no number from 0, or all are 0.
     """
-    spec = order.spec
-    sample: Floats | None = None
-    if spec.sample_weight is not None:
-        sample = np.array(table.number(order.column(spec.sample_weight)))
-        if not np.isfinite(sample[train]).all() or not sample[train].sum() > 0:
-            raise errors.SampleWeightInvalid(column=spec.sample_weight)
-    chosen = spec.training.class_weights
+    name = order.spec.sample_weight
+    if name is None:
+        return None
+    weight = table.number(order.column(name))
+    counts = weight[rows]
+    if not np.isfinite(counts).all() or (counts < 0).any() or not (counts > 0).any():
+        raise errors.SampleWeightInvalid(column=name)
+    return weight
+
+
+def weigh(
+    order: TableOrder, target: Target, values: NDArray[Any], sample_weight: Floats | None, train: Rows
+) -> Floats | None:
+    """What each row counts in the loss: its sample weight times the weight of its class, 1 on average over the training
+    rows. None where all count the same.
+    """
+    chosen = order.spec.training.class_weights
     if chosen is None:
-        if sample is None:
-            return None, None
-        loss = sample
+        if sample_weight is None:
+            return None
+        loss = sample_weight
     else:
         classes = target.classes or []
         codes = (values if values.ndim == 1 else values[:, 0]).astype(np.int64)
         if chosen == "balanced":
-            each = np.ones(len(codes)) if sample is None else sample.astype(np.float64)
+            each = np.ones(len(codes)) if sample_weight is None else sample_weight.astype(np.float64)
             counts = np.bincount(codes[train], each[train], len(classes))
             by_class = np.divide(counts.sum(), len(classes) * counts, out=np.ones(len(classes)), where=counts > 0)
         else:
             by_class = np.array([float(chosen.get(_text(value), 1.0)) for value in classes])
-        loss = by_class[np.maximum(codes, 0)].astype(np.float32) * (1 if sample is None else sample)
-    return (loss / np.mean(loss[train], dtype=np.float64)).astype(np.float32), sample
+        loss = by_class[np.maximum(codes, 0)].astype(np.float32) * (1 if sample_weight is None else sample_weight)
+    return (loss / np.mean(loss[train], dtype=np.float64)).astype(np.float32)
 
 
 def fit(order: TableOrder, table: Table, target: Target, rows: Rows) -> Preprocessing:

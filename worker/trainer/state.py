@@ -49,8 +49,9 @@ class Counters:
     stop_reason: str | None = None
     stage: Literal["search", "refit"] = "search"  # a refit trains again, on all rows
     searched_epochs: int = 0  # before the refit
-    searched_best: dict[str, Any] | None = None  # the job's best epoch, in the refit
+    searched_reason: str | None = None  # why the search ended
     last_epoch: int | None = None  # of the refit
+    last_step: int | None = None  # of the refit, where steps end the training
 
 
 @dataclass

@@ -96,7 +96,7 @@ class Probe:
             if isinstance(step, nn.Linear):
                 name = str(place)
             if name is not None and (isinstance(steps[place + 1], nn.Linear) or place == len(steps) - 2):
-                constant = int((values.amax(0) == values.amin(0)).sum())
+                constant = int((values.amax(0) == values.amin(0)).sum()) if len(values) > 1 else 0
                 shares[name] = constant / values.shape[1]
                 dead, units = dead + constant, units + values.shape[1]
         self._network.train()
