@@ -107,20 +107,19 @@ def _focal(logits: Tensor, target: Tensor, gamma: float) -> Tensor:
     log_p = functional.log_softmax(logits, 1)
     if target.dtype == torch.int64:
         log_p = log_p.gather(1, target.unsqueeze(1))
-        return -(_power(1 - log_p.exp(), gamma) * log_p).squeeze(1)
-    return -(target * _power(1 - log_p.exp(), gamma) * log_p).sum(1)
+        return -(_power(-torch.expm1(log_p), gamma) * log_p).squeeze(1)
+    return -(target * _power(-torch.expm1(log_p), gamma) * log_p).sum(1)
 
 
 def _binary_focal(logits: Tensor, target: Tensor, gamma: float) -> Tensor:
     entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    p = logits.sigmoid()
-    wrong = p * (1 - target) + (1 - p) * target
+    wrong = logits.sigmoid() * (1 - target) + (-logits).sigmoid() * target
     return (_power(wrong, gamma) * entropy).mean(1)
 
 
 def _power(wrong: Tensor, gamma: float) -> Tensor:
-    """Below 1, the slope of a power is infinite at 0, where a sure prediction has rounded to; and no number times 0."""
-    return wrong.clamp_min(torch.finfo(wrong.dtype).eps) ** gamma
+    """To the power of gamma, kept above 0, the share of a row known for sure: the slope there is infinite below 1."""
+    return wrong.clamp(min=1e-30) ** gamma
 
 
 def _hinge(logits: Tensor, target: Tensor) -> Tensor:
