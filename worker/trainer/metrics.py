@@ -145,8 +145,9 @@ def _of_labels(name: MetricName, probabilities: Tensor, target: Tensor, weight: 
         case "brier":
             return _mean((probabilities - target).square().mean(1), weight)
         case "log_loss":
-            entropy = functional.binary_cross_entropy(probabilities, target, reduction="none")
-            return _mean(entropy.mean(1), weight)
+            # As torch's binary_cross_entropy, which raises where a training has diverged.
+            right_log, wrong_log = (one.log().clamp_min(-100) for one in (probabilities, 1 - probabilities))
+            return _mean(-(target * right_log + (1 - target) * wrong_log).mean(1), weight)
         case _:
             raise ValueError(f"{name} is not of labels")
 
