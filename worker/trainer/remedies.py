@@ -132,7 +132,7 @@ def _in_few(spec: TrainingSpec, patch: Patch) -> Patch:
 
 
 def _rate(rate: float) -> Patch:
-    return [_add("/training/optimizer/learning_rate", min(10.0, float(f"{rate:.1g}")))]
+    return [_add("/training/optimizer/learning_rate", min(10.0, max(1e-12, float(f"{rate:.1g}"))))]
 
 
 def _schedule(spec: TrainingSpec, schedule: dict[str, Any]) -> Patch:
