@@ -46,7 +46,7 @@ def resolve_network(asked: Network, target: Target, loss: AnyLoss) -> tuple[Netw
     """
     layers = _layers(asked)
     forms = _forms(target, loss)
-    output, last = asked.output, layers[-1] if layers else None
+    output, last = asked.output, asked.layers[-1] if asked.layers else None  # the widths of `hidden` are what they say
     if output is None and isinstance(last, Dense) and (activation := _as_output(last, forms)) is not None:
         said = last.model_dump(exclude={"type", "activation"})
         output, layers = Output.model_validate({**said, "activation": activation}), layers[:-1]
