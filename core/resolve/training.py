@@ -24,6 +24,8 @@ def resolve_training(
         )
     if isinstance(asked.optimizer, Lbfgs) and asked.accumulate > 1:
         raise errors.DataInvalid("L-BFGS takes all rows in each step: there is nothing to accumulate.")
+    if isinstance(asked.optimizer, Lbfgs) and (asked.clip_norm is not None or asked.clip_value is not None):
+        raise errors.DataInvalid("L-BFGS searches along the gradient as it is: it cannot be clipped.")
     if asked.class_weights is not None:
         _class_weights_fit(asked, target)
     legal = [

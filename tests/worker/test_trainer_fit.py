@@ -1,7 +1,6 @@
 """The loop: what it does to the weights, and what it reports."""
 
 import math
-from itertools import islice
 from typing import Any
 
 import pytest
@@ -389,10 +388,22 @@ def test_a_batch_of_one_class_trains() -> None:
     assert "valid_roc_auc" not in facts[-1]
 
 
-def test_logits_are_kept_only_where_metrics_ask_for_them() -> None:
+def test_logits_are_kept_only_where_metrics_ask_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "FIRST_STEP_SECONDS", 0.0)
     asked, not_asked = spec_for(epochs=1, metrics=["accuracy"]), spec_for(epochs=1)
     states = [state_for(asked), state_for(not_asked)]
     for spec, state in zip((asked, not_asked), states, strict=True):
-        list(islice(fit(spec, TRAIN, NOTHING, state), 1))
+        next(fit(spec, TRAIN, NOTHING, state))
 
-    assert [len(state.seen) for state in states] == [4, 0]
+    assert [len(state.seen) for state in states] == [1, 0]
+
+
+def test_the_widest_output_there_can_be_trains() -> None:
+    units = 65_536
+    rows = Examples(TRAIN.features[:20], torch.arange(20) * 3000)
+    spec = spec_for(units=units, epochs=1, batch_size=10, metrics=["accuracy", "brier"])
+
+    (facts,) = _epochs(spec, train=rows, validation=rows)
+
+    assert facts["valid_loss"] == pytest.approx(math.log(units), rel=0.1)
+    assert facts["valid_accuracy"] <= 0.1
