@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional
 
 from core.spec import TrainingSpec
+from tests.worker import words
 from tests.worker.factories import NOTHING, digest, examples, spec_for, state_for, without_timing
 from worker.trainer import fit as loop
 from worker.trainer.examples import Examples
@@ -396,6 +397,34 @@ def test_logits_are_kept_only_where_metrics_ask_for_them(monkeypatch: pytest.Mon
         next(fit(spec, TRAIN, NOTHING, state))
 
     assert [len(state.seen) for state in states] == [1, 0]
+
+
+def test_a_network_may_have_nothing_but_embedded_categories() -> None:
+    codes = torch.randint(1, 4, (100, 1), generator=torch.Generator().manual_seed(0), dtype=torch.int32)
+    rows = Examples(torch.empty(100, 0), codes[:, 0].long() - 1, codes)
+    spec = spec_for([DENSE], epochs=30, optimizer={"name": "adam", "learning_rate": 0.05})
+    state = state_for(spec, inputs=0, embeddings=[(3, 2)])
+
+    facts = _epochs(spec, state, rows, rows)
+
+    assert facts[-1]["train_loss"] < 0.1
+    assert not state.network.embeddings[0].weight[0].any()
+
+
+@pytest.mark.parametrize("optimizer", words.OPTIMIZERS)
+def test_the_vector_of_unknown_categories_stays_zero(optimizer: str) -> None:
+    codes = torch.randint(1, 4, (100, 1), generator=torch.Generator().manual_seed(0), dtype=torch.int32)
+    rows = Examples(TRAIN.features, TRAIN.target, codes)
+    chosen = {"name": optimizer} | ({} if optimizer == "lbfgs" else {"weight_decay": 0.1})
+    spec = spec_for([DENSE], epochs=2, optimizer=chosen)
+    state = state_for(spec, embeddings=[(3, 2)])
+    before = state.network.embeddings[0].weight.detach().clone()
+
+    _epochs(spec, state, rows)
+
+    after = state.network.embeddings[0].weight.detach()
+    assert not after[0].any()
+    assert (after[1:] != before[1:]).all()
 
 
 def test_the_widest_output_there_can_be_trains() -> None:
