@@ -24,6 +24,9 @@ def resolve_training(
         )
     if isinstance(asked.optimizer, Lbfgs) and asked.accumulate > 1:
         raise _at("/spec/training/accumulate", "L-BFGS takes all rows in each step: there is nothing to accumulate.")
+    if isinstance(asked.optimizer, Lbfgs) and (asked.clip_norm is not None or asked.clip_value is not None):
+        clip = "clip_norm" if asked.clip_norm is not None else "clip_value"
+        raise _at(f"/spec/training/{clip}", "L-BFGS searches along the gradient as it is: it cannot be clipped.")
     if asked.class_weights is not None:
         _class_weights_fit(asked, target)
     legal = [

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from core.errors import DataInvalid, DatasetTooSmall, Diverged
+from tests.worker import words
 from tests.worker.factories import Listener, Read, order_for, read, table_text
 from worker.trainer import fit as loop
 from worker.trainer.main import train
@@ -305,6 +306,45 @@ def test_a_time_budget_shorter_than_an_epoch_still_leaves_weights(
     assert isinstance(heard.last, Trained)
     assert (heard.last.stop_reason, _json(tmp_path / "job", "report.json")["epochs"]) == ("time_budget", 0)
     assert set(_weights(tmp_path / "job")) >= {"0.weight", "0.bias"}
+
+
+ENDINGS: list[tuple[str, dict[str, Any]]] = [
+    ("completed", {"epochs": 4}),
+    ("completed", {"epochs": 50, "steps": 9}),
+    ("target_reached", {"epochs": 300, "stop": {"target_loss": 0.6}}),
+    ("target_reached", {"epochs": 300, "stop": {"target_loss": 0.6, "target_monitor": "valid_loss"}}),
+    ("early_stopping", {"epochs": 300, "stop": {"patience": 2, "min_delta": 10.0, "start_from_epoch": 3}}),
+    ("early_stopping", {"epochs": 300, "stop": {"patience": 2, "monitor": "valid_accuracy", "min_delta": 0.9}}),
+    ("time_budget", {"epochs": 100_000, "stop": {"max_seconds": 0.2}}),
+]
+
+
+@pytest.mark.parametrize(("reason", "training"), ENDINGS, ids=str)
+def test_a_training_says_why_it_ended(tmp_path: Path, table: Read, reason: str, training: dict[str, Any]) -> None:
+    optimizer = {"name": "adam", "learning_rate": 0.01}
+
+    heard = _train(tmp_path / "job", table, {**SPEC, "training": {"optimizer": optimizer, **training}})
+
+    report = _json(tmp_path / "job", "report.json")
+    assert (heard.last.stop_reason, report["stop_reason"], heard.last.failed) == (reason, reason, None)
+    assert report["epochs"] == heard.epochs[-1]["epoch"]
+    assert heard.last.best["metric"] == training.get("stop", {}).get("monitor", "valid_loss")
+
+
+@pytest.mark.parametrize("optimizer", words.OPTIMIZERS)
+def test_every_optimizer_trains_a_table_and_goes_on_from_a_checkpoint(
+    tmp_path: Path, table: Read, optimizer: str
+) -> None:
+    soil = {"features": {"columns": {"soil": {"encode": "embedding", "dimension": 2}}}}
+    spec = {**SPEC, **soil, "training": {"epochs": 4, "optimizer": optimizer, "ema_decay": 0.9}}
+    whole = _train(tmp_path / "whole", table, spec)
+    first = _train(tmp_path / "first", table, spec, Listener(order="drain", after_epochs=2))
+
+    second = _train(tmp_path / "second", table, spec, checkpoint=str(tmp_path / "first" / first.said[-2].folder))
+
+    assert second.last == whole.last
+    for file in (tmp_path / "whole" / ARTIFACTS).iterdir():
+        assert (tmp_path / "second" / ARTIFACTS / file.name).read_bytes() == file.read_bytes(), file.name
 
 
 def test_log_every_thins_the_epochs_but_not_the_last(tmp_path: Path, table: Read) -> None:

@@ -229,6 +229,24 @@ def test_a_training_that_diverges_late_leaves_its_best_weights(tmp_path: Path, m
     assert all(encode(message) for message in heard.said)
 
 
+def test_layers_without_numbers_are_null_in_events(tmp_path: Path) -> None:
+    table = read(tmp_path / "data", "x,y\n" + "".join(f"{row + 1}e20,{row}.5\n" for row in range(20)))
+    small = {"name": "constant", "value": 1e-30}
+    layers = [{"type": "dense", "units": 6, "activation": "relu", "weight_initializer": small}]
+    output = {"units": 1, "activation": "linear", "weight_initializer": {"name": "constant", "value": 1e19}}
+    training = {"loss": "mae", "log_layers": True, "optimizer": {"name": "sgd", "learning_rate": 10.0}}
+    spec = {"target": "y", "split": {"validation": 0}, "features": {"columns": {"x": {"scale": "none"}}}}
+    spec |= {"network": {"layers": layers, "output": output}, "training": training}
+    heard = Listener()
+
+    with pytest.raises(Diverged):
+        train(order_for(tmp_path / "job", table, spec), heard)
+
+    assert heard.epochs[0]["train_loss"] is not None
+    assert heard.epochs[0]["layers"][0]["update_ratio"] is None
+    assert all(encode(message) for message in heard.said)
+
+
 def test_no_checkpoint_is_written_of_a_network_that_has_diverged(tmp_path: Path) -> None:
     table = read(tmp_path / "data", HUGE_TARGET)
     heard = Listener()

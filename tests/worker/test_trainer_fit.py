@@ -1,7 +1,6 @@
 """The loop: what it does to the weights, and what it reports."""
 
 import math
-from itertools import islice
 from typing import Any
 
 import pytest
@@ -9,6 +8,7 @@ import torch
 from torch.nn import functional
 
 from core.spec import TrainingSpec
+from tests.worker import words
 from tests.worker.factories import NOTHING, digest, examples, spec_for, state_for, without_timing
 from worker.trainer import fit as loop
 from worker.trainer.examples import Examples
@@ -389,10 +389,50 @@ def test_a_batch_of_one_class_trains() -> None:
     assert "valid_roc_auc" not in facts[-1]
 
 
-def test_logits_are_kept_only_where_metrics_ask_for_them() -> None:
+def test_logits_are_kept_only_where_metrics_ask_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "FIRST_STEP_SECONDS", 0.0)
     asked, not_asked = spec_for(epochs=1, metrics=["accuracy"]), spec_for(epochs=1)
     states = [state_for(asked), state_for(not_asked)]
     for spec, state in zip((asked, not_asked), states, strict=True):
-        list(islice(fit(spec, TRAIN, NOTHING, state), 1))
+        next(fit(spec, TRAIN, NOTHING, state))
 
-    assert [len(state.seen) for state in states] == [4, 0]
+    assert [len(state.seen) for state in states] == [1, 0]
+
+
+def test_a_network_may_have_nothing_but_embedded_categories() -> None:
+    codes = torch.randint(1, 4, (100, 1), generator=torch.Generator().manual_seed(0), dtype=torch.int32)
+    rows = Examples(torch.empty(100, 0), codes[:, 0].long() - 1, codes)
+    spec = spec_for([DENSE], epochs=30, optimizer={"name": "adam", "learning_rate": 0.05})
+    state = state_for(spec, inputs=0, embeddings=[(3, 2)])
+
+    facts = _epochs(spec, state, rows, rows)
+
+    assert facts[-1]["train_loss"] < 0.1
+    assert not state.network.embeddings[0].weight[0].any()
+
+
+@pytest.mark.parametrize("optimizer", words.OPTIMIZERS)
+def test_the_vector_of_unknown_categories_stays_zero(optimizer: str) -> None:
+    codes = torch.randint(1, 4, (100, 1), generator=torch.Generator().manual_seed(0), dtype=torch.int32)
+    rows = Examples(TRAIN.features, TRAIN.target, codes)
+    chosen = {"name": optimizer} | ({} if optimizer == "lbfgs" else {"weight_decay": 0.1})
+    spec = spec_for([DENSE], epochs=2, optimizer=chosen)
+    state = state_for(spec, embeddings=[(3, 2)])
+    before = state.network.embeddings[0].weight.detach().clone()
+
+    _epochs(spec, state, rows)
+
+    after = state.network.embeddings[0].weight.detach()
+    assert not after[0].any()
+    assert (after[1:] != before[1:]).all()
+
+
+def test_the_widest_output_there_can_be_trains() -> None:
+    units = 65_536
+    rows = Examples(TRAIN.features[:20], torch.arange(20) * 3000)
+    spec = spec_for(units=units, epochs=1, batch_size=10, metrics=["accuracy", "brier"])
+
+    (facts,) = _epochs(spec, train=rows, validation=rows)
+
+    assert facts["valid_loss"] == pytest.approx(math.log(units), rel=0.1)
+    assert facts["valid_accuracy"] <= 0.1

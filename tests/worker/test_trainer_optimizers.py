@@ -3,14 +3,17 @@ against what stands in for them.
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from core.errors import DataInvalid
 from core.spec.optimizers import AnyOptimizer
 from tests.worker import words
+from tests.worker.factories import order_for, read
 from worker.trainer import optimizers
 from worker.trainer.backward import gradient_of
 from worker.trainer.optimizers import Updater, updater
@@ -282,3 +285,12 @@ def test_gradients_lie_in_no_parameter_and_in_no_other_gradient() -> None:
 def test_every_optimizer_of_the_spec_has_a_class_of_torch() -> None:
     assert set(words.OPTIMIZERS) <= OF_TORCH.keys()
     assert optimizers.LBFGS is torch.optim.LBFGS
+
+
+@pytest.mark.parametrize("asked", [{"accumulate": 2}, {"clip_norm": 1.0}, {"clip_value": 1.0}], ids=str)
+def test_what_lbfgs_cannot_do_is_refused(tmp_path: Path, asked: dict[str, Any]) -> None:
+    table = read(tmp_path / "data", "x,y\n1,2.5\n2,3.5\n3,1.5\n4,2.5\n")
+    training = {"optimizer": "lbfgs", **asked}
+
+    with pytest.raises(DataInvalid, match="L-BFGS"):
+        order_for(tmp_path / "job", table, {"target": "y", "split": {"validation": 0}, "training": training})

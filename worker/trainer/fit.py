@@ -134,7 +134,9 @@ def fit(
         rows_seen = torch.cat(updates[: at.update]) if at.update else updates[0][:0]
         state.metrics = {"train_loss": at.loss_sum / (at.weight_sum or 1.0)}
         if state.seen:
-            state.metrics |= _measured("train", spec, torch.cat(state.seen), train.without_inputs(rows_seen))
+            logits = torch.cat(state.seen)
+            state.seen.clear()
+            state.metrics |= _measured("train", spec, logits, train.without_inputs(rows_seen))
         if penalty is not None:
             state.metrics["penalty"] = float(penalty().detach())
         if len(validation) and state.offence is None:

@@ -281,7 +281,20 @@ def _as_logged(facts: dict[str, Any], now: TrainingState) -> dict[str, Any]:
     broken = {
         name: str(value) for name, value in facts.items() if isinstance(value, float) and not math.isfinite(value)
     }
-    clean = {name: None if name in broken else value for name, value in facts.items()}
+    clean = {name: None if name in broken else _without_nan(value) for name, value in facts.items()}
     if now.at.stage == "refit":
         clean |= {"epoch": now.at.searched_epochs + facts["epoch"], "refit": True}
     return {**clean, "nonfinite": broken} if broken else clean
+
+
+def _without_nan(value: Any) -> Any:
+    """Null for what is no number in the facts of layers."""
+    match value:
+        case list():
+            return [_without_nan(one) for one in value]
+        case dict():
+            return {name: _without_nan(one) for name, one in value.items()}
+        case float() if not math.isfinite(value):
+            return None
+        case _:
+            return value

@@ -125,7 +125,7 @@ def _row(path: str, row: int) -> NDArray[Any]:
         return np.fromfile(file, kind, length, offset=start - file.tell())
 
 
-def read_target(order: TableOrder, table: Table, known: list[Any] | None) -> tuple[Target, NDArray[Any], Rows]:
+def read_target(order: TableOrder, table: Table, known: list[Any] | None = None) -> tuple[Target, NDArray[Any], Rows]:
     """The target of every row, (rows,) int64 codes of classes or (rows, columns) float32, and the rows that have one.
 
     The order of classes is that of the column's values, or of the classes that are `known` already.

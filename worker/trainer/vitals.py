@@ -113,4 +113,4 @@ def _together(norms: list[float]) -> float:
 
 
 def _ratio(step: float, length: float) -> float:
-    return step / length if length else 0.0
+    return step / length if length else step * 0.0  # what is no number stays none
