@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from core.errors import SampleWeightInvalid
+from core.errors import DatasetTooSmall
 from core.spec.losses import CrossEntropy, Mse
 from tests.worker.factories import Listener, Read, order_for, read
 from worker.trainer.losses import criterion_of
@@ -51,25 +51,18 @@ def test_training_goes_on_where_a_batch_counts_nothing(tmp_path: Path, accumulat
     assert all(epoch["train_loss"] > 0 for epoch in heard.epochs)
 
 
-def test_steps_that_end_before_a_row_counts_leave_a_network(tmp_path: Path) -> None:
-    table, heard = _table(tmp_path / "table", [0] * 99 + [1]), Listener()
-    training = {"batch_size": 1, "steps": 1, "epochs": 1}
+def test_a_row_that_counts_nothing_is_in_no_part(tmp_path: Path) -> None:
+    table, split = _table(tmp_path / "table", [1, 0] * 20), {"validation": 0.2, "test": 0.2}
 
-    train(order_for(tmp_path / "job", table, {**SPEC, "split": {"validation": 0}, "training": training}), heard)
-
-    assert isinstance(heard.last, Trained)
-    assert heard.epochs[0]["train_loss"] == 0
-
-
-@pytest.mark.parametrize("part", ["validation", "test"])
-def test_rows_that_measure_must_count_something(tmp_path: Path, part: str) -> None:
-    split = {"validation": 0, "test": 0, part: 0.1}
-    table = _table(tmp_path / "table", [1] * 10)
     train(order_for(tmp_path / "job", table, {**SPEC, "split": split, "training": {"epochs": 1}}), Listener())
-    (held_back,) = json.loads((tmp_path / "job" / ARTIFACTS / "report.json").read_text())["rows"][part]
 
-    nothing = _table(tmp_path / "other", [int(row != held_back) for row in range(10)])
-    with pytest.raises(SampleWeightInvalid) as refused:
-        train(order_for(tmp_path / "again", nothing, {**SPEC, "split": split}), Listener())
+    rows = json.loads((tmp_path / "job" / ARTIFACTS / "report.json").read_text())["rows"]
+    assert (rows["train"], len(rows["validation"]), len(rows["test"])) == (12, 4, 4)
+    assert all(row % 2 == 0 for row in rows["validation"] + rows["test"])
 
-    assert part in refused.value.detail
+
+def test_too_few_rows_that_count_are_too_few(tmp_path: Path) -> None:
+    nearly_nothing = _table(tmp_path / "table", [0] * 39 + [1])
+
+    with pytest.raises(DatasetTooSmall):
+        train(order_for(tmp_path / "job", nearly_nothing, SPEC), Listener())

@@ -80,7 +80,7 @@ def test_data_that_overflows_is_named_by_its_column_and_its_batch(column: int) -
 
     found = _fit(state, spec, Examples(features, TRAIN.target))
 
-    batches = loop._updates(spec, 1, TRAIN, state.network)
+    batches = loop.updates_of(spec, 1, len(TRAIN), state.network)
     batch = next(number for number, rows in enumerate(batches, 1) if 37 in rows)
     assert found == {"batch": batch, "layer": "0", "what": "activations", "feature": column}
 
@@ -230,10 +230,10 @@ def test_a_training_that_diverges_late_leaves_its_best_weights(tmp_path: Path, m
 
 
 def test_layers_without_numbers_are_null_in_events(tmp_path: Path) -> None:
-    table = read(tmp_path / "data", "x,y\n" + "".join(f"{row + 1}e20,{row}.5\n" for row in range(20)))
+    table = read(tmp_path / "data", "x,y\n" + "".join(f"{row + 1}e31,{row}.5\n" for row in range(20)))
     small = {"name": "constant", "value": 1e-30}
     layers = [{"type": "dense", "units": 6, "activation": "relu", "weight_initializer": small}]
-    output = {"units": 1, "activation": "linear", "weight_initializer": {"name": "constant", "value": 1e19}}
+    output = {"units": 1, "activation": "linear", "weight_initializer": {"name": "constant", "value": 1e6}}
     training = {"loss": "mae", "log_layers": True, "optimizer": {"name": "sgd", "learning_rate": 10.0}}
     spec = {"target": "y", "split": {"validation": 0}, "features": {"columns": {"x": {"scale": "none"}}}}
     spec |= {"network": {"layers": layers, "output": output}, "training": training}

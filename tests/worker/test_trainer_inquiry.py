@@ -13,7 +13,7 @@ from tests.worker.factories import Listener, Read, order_for, read, table_text
 from worker.trainer.inquiry import trace
 from worker.trainer.main import train
 from worker.trainer.messages import ANSWER, ARTIFACTS, Answered
-from worker.trainer.order import TraceOrder
+from worker.trainer.order import Beginning, TraceOrder
 
 SPEC: dict[str, Any] = {
     "target": "kind",
@@ -43,13 +43,16 @@ def answered(folder: Path, table: Read, rows: int = 6, *, kept: Path | None = No
     asked = TraceOrder(
         spec=training.spec.model_copy(update={"trace": Trace(rows=rows)}),
         **training.model_dump(include={"rows", "columns", "numbers", "codes", "folder"}),
-        weights=None if kept is None else str(kept / "weights.safetensors"),
-        preprocessing=None if kept is None else str(kept / "preprocessing.json"),
+        start=None if kept is None else _beginning(kept),
     )
     heard = Listener()
     trace(asked, heard)
     assert isinstance(heard.last, Answered)
     return dict(json.loads((folder / ANSWER / "trace.json").read_text()))
+
+
+def _beginning(kept: Path) -> Beginning:
+    return Beginning(weights=str(kept / "weights.safetensors"), preprocessing=str(kept / "preprocessing.json"))
 
 
 def test_from_the_start_it_is_the_first_update_of_the_training(tmp_path: Path, table: Read, job: Path) -> None:
