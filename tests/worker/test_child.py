@@ -191,7 +191,7 @@ def test_a_child_ends_when_its_supervisor_is_killed(own_host: Host, tmp_path: Pa
     own_host.process.kill()
     own_host.process.wait()
 
-    wait_until(lambda: not psutil.pid_exists(pid), 5, "the end of the child")
+    wait_until(lambda: not psutil.pid_exists(pid), 30, "the end of the child")
 
 
 def test_cancel_keeps_what_was_trained(host: Host, tmp_path: Path, table: Read) -> None:
