@@ -50,9 +50,9 @@ class Association(BaseModel):
         "corrected for chance. A number and a category: the correlation ratio of the ranks, corrected for chance."
     )
     predicts: float = Field(
-        description="0 to 1: which share of the error the other column alone takes away when it predicts this one, on "
-        "rows that the prediction was not made from. Of a number: R2 of its ranks; of classes: 0 is always saying the "
-        "most common one, 1 is no error."
+        description="0 to 1: which share of the error the other column alone takes away when it predicts this one, "
+        "each row from the other rows. Of a number: R2 of its ranks; of classes: 0 is always saying the most common "
+        "one, 1 is no error."
     )
 
 

@@ -30,14 +30,12 @@ def write_numbers(
     warnings: list[Warning] = []
     with (folder / "numbers.npy").open("wb") as file:
         _begin(file, np.dtype(np.float32), len(numbers), rows)
-        for stretch in stretches(numbers, rows):
-            cells = [quoted(stored.key) for stored, _ in stretch]
-            for (_, column), found in zip(stretch, _read(connection, table, cells), strict=True):
-                exact = np.ma.filled(found.astype(np.float64), np.nan)
-                with np.errstate(over="ignore"):
-                    rounded = exact.astype(np.float32)
-                file.write(rounded.tobytes())
-                warnings += _losses(column, exact, rounded)
+        for column, found in _read(connection, table, numbers, rows):
+            exact = np.ma.filled(found.astype(np.float64), np.nan)
+            with np.errstate(over="ignore"):
+                rounded = exact.astype(np.float32)
+            file.write(rounded.tobytes())
+            warnings += _losses(column, exact, rounded)
     return warnings
 
 
@@ -56,7 +54,7 @@ def write_codes(
         _begin(file, np.dtype(np.int32), len(coded), rows)
         for stretch in stretches(coded, rows):
             cells = [_code(connection, stored, column, place) for place, (stored, column) in enumerate(stretch)]
-            for (_, column), found in zip(stretch, _read(connection, table, cells), strict=True):
+            for (_, column), found in zip(stretch, _ask(connection, table, cells), strict=True):
                 places = found.data
                 if column.type == "integer":
                     places = np.searchsorted(np.array(column.values), np.ma.filled(found, 0))
@@ -93,7 +91,7 @@ def write_moments(
         _begin(file, np.dtype(np.int64), len(moments), rows)
         for stretch in stretches(moments, rows):
             cells = [microseconds_of(quoted(stored.key)) for stored, _ in stretch]
-            for found in _read(connection, table, cells):
+            for found in _ask(connection, table, cells):
                 seconds = found.data // SECOND
                 seconds[np.ma.getmaskarray(found)] = MISSING_MOMENT
                 file.write(seconds.tobytes())
@@ -130,6 +128,14 @@ def _losses(column: Column, exact: NDArray[np.float64], rounded: NDArray[np.floa
 
 
 def _read(
+    connection: duckdb.DuckDBPyConnection, table: Path, columns: list[tuple[Stored, Column]], rows: int
+) -> "Iterator[tuple[Column, np.ma.MaskedArray[Any, Any]]]":
+    for stretch in stretches(columns, rows):
+        found = _ask(connection, table, [quoted(stored.key) for stored, _ in stretch])
+        yield from zip((column for _, column in stretch), found, strict=True)
+
+
+def _ask(
     connection: duckdb.DuckDBPyConnection, table: Path, cells: list[str]
 ) -> "Iterator[np.ma.MaskedArray[Any, Any]]":
     asked = ", ".join(f"{cell} AS c{place}" for place, cell in enumerate(cells))

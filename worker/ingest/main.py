@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from core import errors
 from worker.ingest import csv_text
 from worker.ingest.arrays import write_codes, write_moments, write_numbers
+from worker.ingest.associations import associate
 from worker.ingest.columns import Stored, check_names, describe, quoted
 from worker.trainer.messages import DATASET, Channel, Ingested, Phase
 
@@ -56,6 +57,7 @@ def ingest(order: IngestOrder, channel: Channel) -> None:
             warnings += write_numbers(connection, table, folder, pairs, rows)
             write_codes(connection, table, folder, pairs, rows)
             write_moments(connection, table, folder, pairs, rows)
+            columns = associate(folder, columns, rows)
         except (MemoryError, duckdb.OutOfMemoryException) as error:
             raise errors.DatasetTooLarge("The table needs more memory than reading one may take here.") from error
     channel.say(
