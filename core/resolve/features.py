@@ -49,10 +49,6 @@ def resolve_features(
             )
         elif (settled := _choice(column, choice)) is not None:
             chosen[column.name] = settled
-            if column.distinct == 1 and not column.missing:
-                warnings.append(
-                    Warning(code="constant_column", message="The column has one single value.", column=column.name)
-                )
         elif asked.include is not None or choice != ColumnChoice():
             raise errors.FeatureNotSupported(column=column.name, type=column.type)
         else:

@@ -55,26 +55,29 @@ def measure(sampled: Sequence[Sampled]) -> tuple[Floats, Floats]:
     size, rows = len(sampled), len(sampled[0].levels)
     strength, predicts = np.zeros((size, size)), np.zeros((size, size))
     numbers = np.array([at for at, one in enumerate(sampled) if one.ranks is not None], dtype=np.int64)
-    as_numbers = np.array([sampled[at].classes is None for at in numbers], dtype=bool)
-    stacked = [one.ranks for one in sampled if one.ranks is not None]
-    ranks = np.column_stack(stacked) if stacked else np.empty((rows, 0))
-    known = (~np.isnan(ranks)).astype(np.float64)
-    ranks = np.nan_to_num(ranks) / rows
-    strength[np.ix_(numbers, numbers)] = spearman(ranks, known)
+    as_numbers = np.array([at for at in numbers if sampled[at].classes is None], dtype=np.int64)
+    ranks, known = np.zeros((rows, size)), np.ones((rows, size))
+    for at in numbers:
+        ranks[:, at] = np.nan_to_num(sampled[at].ranks) / rows
+        known[:, at] = ~sampled[at].is_missing
+    squares = ranks**2
+    strength[np.ix_(numbers, numbers)] = spearman(ranks[:, numbers], known[:, numbers])
 
     for at, one in enumerate(sampled):
         parted = Parted(one.levels)
-        sums, counts, squares = parted.sums(ranks), parted.sums(known), parted.sums(ranks**2)
         missing = float(one.is_missing.mean())
         present = slice(0, -1 if missing else None)  # the levels but that of the missing
         # That a value is missing may say much. Where it says nothing, the rows that have one say how much it says.
         asked = [slice(None)] if missing > 0.5 or not missing else [slice(None), present]
         if one.is_category:
-            ratio = correlation_ratio(sums[present], counts[present], squares[present])
-            strength[at, numbers] = strength[numbers, at] = ratio
-        linear = strength[at, numbers] ** 2 * (one.ranks is not None)
-        found = np.max([linear, *(explained(sums[part], counts[part], squares[part]) for part in asked)], axis=0)
-        predicts[at, numbers[as_numbers]] = found[as_numbers]
+            found = correlation_ratio(
+                *(parted.sums(figures[:, numbers])[present] for figures in (ranks, known, squares))
+            )
+            strength[at, numbers] = strength[numbers, at] = found
+        sums, counts, spreads = (parted.sums(figures[:, as_numbers]) for figures in (ranks, known, squares))
+        linear = strength[at, as_numbers] ** 2 * (not one.is_category)
+        by_level = (explained(sums[part], counts[part], spreads[part]) for part in asked)
+        predicts[at, as_numbers] = np.max([linear, *by_level], axis=0)
         for target, other in enumerate(sampled):
             if other.classes is not None and target != at:
                 table = parted.table(other.classes)

@@ -15,6 +15,7 @@ PROBE = 100  # values that are looked at before a question is asked of all
 NUMBER = r"\s*-?\d+(\.\d+)?([eE][+-]?\d+)?\s*"
 # Digits with a sign, a separator, a unit or a base in front: what a person would read as a number.
 NUMBER_LIKE = r"[-+]?[$€£¥]?\s?(0[xXbB][0-9a-fA-F]+|\.?\d[\d.,_']*(\s\d{3})*\s?([%$€£¥]|[A-Za-z]{1,3})?)"
+UNIT = r"[.\s]*[%$€£¥A-Za-z]*$"
 MAX_WORDS = 5  # between numbers: more are not words for a missing one
 
 
@@ -58,7 +59,11 @@ def profile_text(
         found["date_format"] = form
         return found, [dates.warning(column, form, example, distinct, "text")]
     if all_are(NUMBER_LIKE):
-        return found, [_number_like(column, example, distinct)] if distinct > 1 or known < rows else []
+        units = ask(
+            "count(DISTINCT regexp_extract(value, ?)) FROM counted WHERE NOT starts_with(lower(value), '0x')", UNIT
+        )
+        is_number = units[0][0] <= 1 and (distinct > 1 or known < rows)  # `1st` and `2nd` have two: they are words
+        return found, [_number_like(column, example, distinct)] if is_number else []
     if sum(re.fullmatch(NUMBER, value) is not None for value in probe) >= len(probe) / 2:
         words = ask(
             f"value, count FROM counted WHERE NOT regexp_full_match(value, ?) ORDER BY 2 DESC, 1 LIMIT {MAX_WORDS + 1}",
