@@ -143,7 +143,7 @@ def test_timestamps_that_are_all_at_midnight_are_dates_only(tmp_path: Path) -> N
 
 def test_moments_are_seconds_that_lose_nothing(tmp_path: Path) -> None:
     query = """SELECT * FROM (VALUES
-        (DATE '2026-11-26', TIMESTAMP '2026-11-26 21:02:55.75', TIMESTAMPTZ '2026-11-26 21:02:55+00', TIME '00:01:02', 1),
+        (DATE '2026-11-26', TIMESTAMP '2026-11-26 21:02:55.75', TIMESTAMPTZ '2026-11-26 21:02:55Z', TIME '00:01:02', 1),
         (NULL, TIMESTAMP '1969-12-31 23:59:59.5', NULL, NULL, 2),
         ('infinity'::DATE, 'infinity'::TIMESTAMP, TIMESTAMPTZ '1970-01-01 00:00:01+00', TIME '23:59:59', 3)
         ) AS t(d, t, z, c, y)"""

@@ -75,12 +75,12 @@ def _sampled(column: Column, arrays: dict[str, Any], chosen: "NDArray[np.int64]"
     ranks = np.full(len(values), np.nan)
     ranks[known] = (smaller + (counts - 1) / 2 - (known.sum() - 1) / 2)[place]
     levels = np.full(len(values), len(values))
-    levels[known] = _bins(different, smaller, max(4, min(20, len(values) // 100)))[place]
+    levels[known] = _bins(different, smaller, int(known.sum()), max(4, min(20, len(values) // 100)))[place]
     few = codes is not None and column.distinct <= FEW
     return Sampled(column, False, _renumbered(levels), ~known, ranks, codes if few else None)
 
 
-def _bins(different: "NDArray[np.float64]", smaller: "NDArray[np.int64]", width: int) -> "NDArray[np.int64]":
+def _bins(different: "NDArray[np.float64]", smaller: "NDArray[np.int64]", rows: int, width: int) -> "NDArray[np.int64]":
     """The bin of each different value, of about `width` rows; `smaller` are the rows below each value.
 
     Each cut is made in the widest gap near its place, so that values that stand together stay so.
@@ -89,8 +89,12 @@ def _bins(different: "NDArray[np.float64]", smaller: "NDArray[np.int64]", width:
     near = smaller[1:] // width
     by_gap = np.lexsort((-gaps, near))
     cuts = by_gap[np.unique(near[by_gap], return_index=True)[1]]
+    # A row that would be alone in its bin has nobody to be predicted from: the narrower of the gaps beside it is none.
+    alone = np.flatnonzero(np.diff(smaller[cuts + 1], prepend=0, append=rows) == 1)
+    beside = np.concatenate([[np.inf], gaps[cuts], [np.inf]])
+    joined = np.where(beside[alone] < beside[alone + 1], alone - 1, alone)
     found = np.zeros(len(different), dtype=np.int64)
-    found[cuts + 1] = 1
+    found[np.delete(cuts, joined[joined < len(cuts)]) + 1] = 1
     return np.cumsum(found)
 
 
