@@ -1,4 +1,4 @@
-"""Our ingest of a file, the CPU seconds of its phases taken from outside, and what a training does first with what it leaves."""
+"""Our ingest of a file: CPU seconds of its phases, taken from outside, and of what a training does first with it."""
 
 import time
 from collections.abc import Callable

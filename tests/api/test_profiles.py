@@ -23,7 +23,7 @@ TABLE = "tree_id,height,kind,copy,day,wet,wood,note\n" + "".join(f"{line(row)}\n
 
 @pytest.fixture(scope="module")
 def dataset(serve: Serve) -> dict[str, Any]:
-    created = post_table(serve, TABLE.encode()).json()
+    created = post_table(serve, TABLE.encode(), wait=60).json()
     return dict(serve.http.get(f"/v1/datasets/{created['id']}").raise_for_status().json())
 
 

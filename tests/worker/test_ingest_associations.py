@@ -256,3 +256,14 @@ def test_of_few_rows_nothing_is_said(tmp_path: Path) -> None:
     found = table(tmp_path / "data", a=range(20), b=range(20))
 
     assert found.column("a").associations == []
+
+
+def test_a_category_that_the_sample_does_not_know_goes_together_with_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chance: np.random.Generator
+) -> None:
+    monkeypatch.setattr(sample, "ROWS", 40)
+    rare = ["a", "b"] + [None] * 2998
+
+    found = table(tmp_path / "data", rare=rare, x=chance.normal(0, 1, 3000), y=chance.normal(0, 1, 3000))
+
+    assert found.column("rare").associations == []

@@ -66,6 +66,7 @@ NO_IDS: dict[str, tuple[str, list[Any]]] = {
     "a time axis": ("time", list(range(ROWS))),
     "an id of groups": ("group_id", [row // 3 for row in range(ROWS)]),
     "a word that ends in id": ("paid", CHANCE.choice(10**6, ROWS, replace=False).tolist()),
+    "a name without letters": ("0", CHANCE.choice(10**6, ROWS, replace=False).tolist()),
     "free text": ("x", [f"this is the {place}th of my remarks" for place in PERMUTED]),
     "too few rows": ("x", list(range(10))),
     "a named measurement": ("index", np.random.default_rng(3).normal(0, 1, ROWS).tolist()),

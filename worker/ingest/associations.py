@@ -60,8 +60,10 @@ def measure(sampled: Sequence[Sampled]) -> tuple[Floats, Floats]:
     for at in numbers:
         ranks[:, at] = np.nan_to_num(sampled[at].ranks) / rows
         known[:, at] = ~sampled[at].is_missing
-    squares = ranks**2
-    strength[np.ix_(numbers, numbers)] = spearman(ranks[:, numbers], known[:, numbers])
+    of_numbers, of_targets = (
+        [figure[:, part] for figure in (ranks, known, ranks**2)] for part in (numbers, as_numbers)
+    )
+    strength[np.ix_(numbers, numbers)] = spearman(of_numbers[0], of_numbers[1])
 
     for at, one in enumerate(sampled):
         parted = Parted(one.levels)
@@ -70,13 +72,11 @@ def measure(sampled: Sequence[Sampled]) -> tuple[Floats, Floats]:
         # That a value is missing may say much. Where it says nothing, the rows that have one say how much it says.
         asked = [slice(None)] if missing > 0.5 or not missing else [slice(None), present]
         if one.is_category:
-            found = correlation_ratio(
-                *(parted.sums(figures[:, numbers])[present] for figures in (ranks, known, squares))
-            )
+            found = correlation_ratio(*(parted.sums(figure)[present] for figure in of_numbers))
             strength[at, numbers] = strength[numbers, at] = found
-        sums, counts, spreads = (parted.sums(figures[:, as_numbers]) for figures in (ranks, known, squares))
+        sums, counts, squares = (parted.sums(figure) for figure in of_targets)
         linear = strength[at, as_numbers] ** 2 * (not one.is_category)
-        by_level = (explained(sums[part], counts[part], spreads[part]) for part in asked)
+        by_level = (explained(sums[part], counts[part], squares[part]) for part in asked)
         predicts[at, as_numbers] = np.max([linear, *by_level], axis=0)
         for target, other in enumerate(sampled):
             if other.classes is not None and target != at:

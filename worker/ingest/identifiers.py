@@ -81,11 +81,10 @@ def mark_of_text(name: str, distinct: int, known: int, rows: int, *, alike: bool
 
 def is_named(name: str) -> bool:
     """Whether the name of the column says that it is an id."""
-    words = _words(name)
-    if not words:
-        return True  # such as `#`
+    words = _words(name) or [""]
     return (
-        bool(_ANYWHERE & {words[0], words[-1]})
+        name == "#"
+        or bool(_ANYWHERE & {words[0], words[-1]})
         or words[-1] in _LAST
         or words[0] == "unnamed"
         or re.fullmatch(rf"({_OF_WHAT})(id|no|nr|key)", words[-1]) is not None

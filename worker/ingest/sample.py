@@ -59,6 +59,8 @@ def _sampled(column: Column, arrays: dict[str, Any], chosen: "NDArray[np.int64]"
     codes = None if column.code_row is None else arrays["codes"][column.code_row, chosen].astype(np.int64)
     if column.type in ("category", "boolean"):
         assert codes is not None
+        if len(np.unique(codes[codes >= 0])) < 2:
+            return None
         levels = np.where(codes < 0, len(column.values or []), codes)
         return Sampled(column, True, _renumbered(levels), codes < 0, None, _most_frequent(codes))
     if column.number_row is not None:
