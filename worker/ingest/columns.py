@@ -98,7 +98,7 @@ def _known(stored: Stored) -> str:
     """The column with NULL for all that counts as missing."""
     key = quoted(stored.key)
     if stored.kind in ("FLOAT", "DOUBLE"):
-        return f"CASE WHEN NOT isnan({key}) THEN {key} END"
+        return f"CASE WHEN NOT isnan({key}) THEN {key}::DOUBLE END"
     return microseconds_of(key) if is_moment(stored) else key
 
 
