@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from api import uploads
+from api.columns import ColumnRead
 from api.downloads import ANSWERS, Blob, send
 from api.keys import Caller, CurrentCaller
 from api.metrics import UPLOADED_BYTES
@@ -20,38 +21,17 @@ from api.problems import responses
 from api.strict_json import is_text
 from api.waiting import wait_seconds, waker
 from core import database, errors, lifecycle, queue, storage
-from core.profile import ColumnType, Value, Warning
+from core.profile import Warning
 from core.storage import blob_key
 from core.tables import Dataset, DatasetStatus, Job, Run
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 
 PARSE_WAIT = 10.0  # seconds that an upload waits to be read, unless asked otherwise
-TOP_VALUES = 20
 PARQUET = "application/vnd.apache.parquet"
 
 DATASET_ID = r"^ds_[0-9a-z]{26}$"
 DatasetId = Annotated[str, Path(pattern=DATASET_ID)]
-
-
-class ColumnRead(BaseModel):
-    name: str
-    type: ColumnType
-    missing: int
-    distinct: int
-    minimum: float | None
-    maximum: float | None
-    mean: float | None
-    std: float | None
-    top_values: list[tuple[Value, int]] | None
-
-    @classmethod
-    def of(cls, stored: dict[str, Any]) -> "ColumnRead":
-        top = None
-        if stored["values"] is not None:
-            pairs = zip(stored["values"], stored["counts"], strict=True)
-            top = sorted(pairs, key=lambda pair: -pair[1])[:TOP_VALUES]
-        return cls(**{name: stored[name] for name in cls.model_fields if name != "top_values"}, top_values=top)
 
 
 class DatasetRead(BaseModel):

@@ -9,6 +9,7 @@ from typing import Any
 
 from core import errors
 from core.profile import Column, Warning
+from core.resolve import findings
 from core.resolve.columns import named
 from core.resolve.features import input_width, resolve_features
 from core.resolve.memory import memory_needed
@@ -61,6 +62,7 @@ def resolve(spec: TrainingSpec, columns: Sequence[Column], rows: int, start: Sta
     )
     if start is not None:
         fits(resolved, start)
+    warnings += findings.find(spec, resolved, target, by_name, rows)
 
     inputs = sum(input_width(by_name[name], used.columns[name]) for name in used.include or [])
     embedded = sum(

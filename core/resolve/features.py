@@ -41,10 +41,6 @@ def resolve_features(
             )
         elif (settled := _choice(column, choice)) is not None:
             chosen[column.name] = settled
-            if column.distinct == 1 and not column.missing:
-                warnings.append(
-                    Warning(code="constant_column", message="The column has one single value.", column=column.name)
-                )
         elif choice != ColumnChoice():
             raise _not_so(column, errors.pointer("spec", "features", "columns", column.name))
         elif asked.include is not None:

@@ -29,7 +29,7 @@ from tests.core.columns import (
         category("y", "a", "b", "c"),
         category("y", "a", "b"),
         category("y", False, True, type="boolean"),
-        category("y", *(f"v{n}" for n in range(60)), type="text"),
+        category("y", *(f"v{n}" for n in range(60)), type="text", counts=[5] * 60),
     ],
 )
 def test_words_and_booleans_are_classes(target: Column) -> None:
@@ -224,7 +224,7 @@ def test_a_constant_column_is_used_with_a_warning() -> None:
     found = resolved([*PENGUINS, number("one", distinct=1)])
 
     assert "one" in (found.spec.features.include or [])
-    assert codes(found) == [("constant_column", "one")]
+    assert codes(found) == [("constant_feature", "one")]
 
 
 def test_one_value_and_missing_ones_are_not_constant() -> None:
@@ -354,7 +354,7 @@ def test_a_class_of_one_row_stops_nothing_else() -> None:
 
     found = resolved([LENGTH, target])
     assert found.spec.split.method == "random"
-    assert codes(found) == [("class_too_small", "species")]
+    assert ("class_too_small", "species") in codes(found)
     assert resolved([LENGTH, target], split=found.spec.split.model_dump()).spec == found.spec
     assert resolved([LENGTH, SPECIES], split={"method": "stratified"})
 

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from core.profile import Column, Warning
 from worker.ingest.columns import Stored, quoted, stretches
+from worker.ingest.moments import SECOND, microseconds_of
 
 ROUNDING = 1e-3  # of the standard deviation: what float32 may cost before it is said
+MISSING_MOMENT = np.iinfo(np.int64).min
 
 
 def write_numbers(
@@ -50,12 +52,49 @@ def write_codes(
         return
     with (folder / "codes.npy").open("wb") as file:
         _begin(file, np.dtype(np.int32), len(coded), rows)
-        for column, found in _read(connection, table, coded, rows):
-            place = {value: code for code, value in enumerate(column.values or [])}
-            missing = np.ma.getmaskarray(found)
-            pairs = zip(found.data.tolist(), missing.tolist(), strict=True)
-            codes = np.fromiter((-1 if gone else place[value] for value, gone in pairs), np.int32, rows)
-            file.write(codes.tobytes())
+        for stretch in stretches(coded, rows):
+            cells = [_code(connection, stored, column, place) for place, (stored, column) in enumerate(stretch)]
+            for (_, column), found in zip(stretch, _ask(connection, table, cells), strict=True):
+                places = found.data
+                if column.type == "integer":
+                    places = np.searchsorted(np.array(column.values), np.ma.filled(found, 0))
+                codes = places.astype(np.int32)
+                codes[np.ma.getmaskarray(found)] = -1
+                file.write(codes.tobytes())
+
+
+def _code(connection: duckdb.DuckDBPyConnection, stored: Stored, column: Column, place: int) -> str:
+    """The query of what a code can be told from: of text, its place in the list of values."""
+    cell = quoted(stored.key)
+    if column.type in ("integer", "boolean"):
+        return cell
+    connection.execute(f"CREATE OR REPLACE TEMP TYPE values_{place} AS ENUM (SELECT unnest(?))", [column.values])
+    return f"enum_code({cell}::values_{place})"
+
+
+def write_moments(
+    connection: duckdb.DuckDBPyConnection,
+    table: Path,
+    folder: Path,
+    columns: list[tuple[Stored, Column]],
+    rows: int,
+) -> None:
+    """Writes `moments.npy` where there are dates and times.
+
+    Seconds since 1970 in UTC (of a time of day: since midnight), a fraction cut off. They are int64 and not among the
+    numbers: of today's seconds float32 knows every 128th only.
+    """
+    moments = [pair for pair in columns if pair[1].moment_row is not None]
+    if not moments:
+        return
+    with (folder / "moments.npy").open("wb") as file:
+        _begin(file, np.dtype(np.int64), len(moments), rows)
+        for stretch in stretches(moments, rows):
+            cells = [microseconds_of(quoted(stored.key)) for stored, _ in stretch]
+            for found in _ask(connection, table, cells):
+                seconds = found.data // SECOND
+                seconds[np.ma.getmaskarray(found)] = MISSING_MOMENT
+                file.write(seconds.tobytes())
 
 
 def _begin(file: BinaryIO, kind: "np.dtype[Any]", columns: int, rows: int) -> None:
@@ -92,7 +131,14 @@ def _read(
     connection: duckdb.DuckDBPyConnection, table: Path, columns: list[tuple[Stored, Column]], rows: int
 ) -> "Iterator[tuple[Column, np.ma.MaskedArray[Any, Any]]]":
     for stretch in stretches(columns, rows):
-        cells = ", ".join(f"{quoted(stored.key)} AS c{place}" for place, (stored, _) in enumerate(stretch))
-        found = connection.execute(f"SELECT {cells} FROM read_parquet(?)", [str(table)]).fetchnumpy()  # noqa: S608
-        for place, (_, column) in enumerate(stretch):
-            yield column, np.ma.asarray(found.pop(f"c{place}"))
+        found = _ask(connection, table, [quoted(stored.key) for stored, _ in stretch])
+        yield from zip((column for _, column in stretch), found, strict=True)
+
+
+def _ask(
+    connection: duckdb.DuckDBPyConnection, table: Path, cells: list[str]
+) -> "Iterator[np.ma.MaskedArray[Any, Any]]":
+    asked = ", ".join(f"{cell} AS c{place}" for place, cell in enumerate(cells))
+    found = connection.execute(f"SELECT {asked} FROM read_parquet(?)", [str(table)]).fetchnumpy()  # noqa: S608
+    for place in range(len(cells)):
+        yield np.ma.asarray(found.pop(f"c{place}"))

@@ -1,6 +1,5 @@
-"""The profile: what each column holds."""
+"""The columns of a table: their names, and what each of them holds."""
 
-import re
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -8,17 +7,20 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import duckdb
+import numpy as np
+from numpy.typing import NDArray
 
 from core import errors
-from core.profile import MAX_VALUES, Column, ColumnType, Warning
+from core.profile import Column, Warning
+from worker.ingest import dates, identifiers
+from worker.ingest.moments import microseconds_of, profile_moments
+from worker.ingest.numbers import profile_numbers
+from worker.ingest.rows import duplicate_rows
+from worker.ingest.warnings import warnings_of
+from worker.ingest.words import profile_text
 
 MAX_NAME = 256
-MAX_INTEGER = 2**53 - 1  # JSON's: a larger one would be another number in the next program that reads it
-MAX_VALUE = 256  # characters of a category; longer ones are text
 STRETCH_COLUMNS, STRETCH_CELLS = 100, 1_000_000
-
-# Digits with a sign, a separator, a unit or a base in front: what a person would read as a number.
-NUMBER_LIKE = r"[-+]?[$€£¥]?\s?(0[xXbB][0-9a-fA-F]+|\.?\d[\d.,_']*(\s\d{3})*\s?([%$€£¥]|[A-Za-z]{1,3})?)"
 
 Some = TypeVar("Some")
 
@@ -67,86 +69,76 @@ def describe(
     """Profiles each column, and settles which row of which array it will be."""
     columns: list[Column] = []
     warnings: list[Warning] = []
-    number_rows = code_rows = 0
+    taken = {"number_row": 0, "code_row": 0, "moment_row": 0}
     for stretch in stretches(stored, rows):
         alive()
         cells = ", ".join(f"{_known(one)} AS c{place}" for place, one in enumerate(stretch))
-        connection.execute(
-            f"CREATE OR REPLACE TEMP TABLE stretch AS SELECT {cells} FROM read_parquet(?)",  # noqa: S608
-            [str(table)],
-        )
+        scan = f"SELECT {cells} FROM read_parquet({literal(str(table))})"  # noqa: S608
+        # One column is read where it lies. Of several a copy is asked: it takes long to open a wide file.
+        kind = "VIEW" if len(stretch) == 1 else "TABLE"
+        connection.execute(f"CREATE TEMP {kind} stretch AS {scan}")
         for place, one in enumerate(stretch):
-            facts = _facts(connection, f"c{place}", one, rows)
-            if facts["type"] in ("number", "integer"):
-                facts["number_row"], number_rows = number_rows, number_rows + 1
-            if facts.get("values") is not None:
-                facts["code_row"], code_rows = code_rows, code_rows + 1
+            facts, odd = _profile(connection, one, f"c{place}", rows)
+            for array in _arrays(facts):
+                facts[array] = taken[array]
+                taken[array] += 1
             column = Column(name=one.name, **facts)
             columns.append(column)
-            warnings += _warnings(connection, f"c{place}", column)
-    connection.execute("DROP TABLE stretch")
-    return columns, warnings
+            warnings += [*warnings_of(column, rows), *odd]
+        connection.execute(f"DROP {kind} stretch")
+    return columns, warnings + duplicate_rows(connection, table, columns, rows)
+
+
+def literal(text: str) -> str:
+    """A text inside a query, where it cannot be a parameter."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _known(stored: Stored) -> str:
     """The column with NULL for all that counts as missing."""
     key = quoted(stored.key)
-    return f"CASE WHEN NOT isnan({key}) THEN {key} END" if stored.kind in ("FLOAT", "DOUBLE") else key
+    if stored.kind in ("FLOAT", "DOUBLE"):
+        return f"CASE WHEN NOT isnan({key}) THEN {key}::DOUBLE END"
+    return microseconds_of(key) if is_moment(stored) else key
 
 
-def _facts(connection: duckdb.DuckDBPyConnection, cell: str, stored: Stored, rows: int) -> dict[str, Any]:
-    def ask(what: str) -> list[Any]:
-        return connection.execute(f"SELECT {what} FROM stretch").fetchall()  # noqa: S608
-
-    known, distinct = ask(f"count({cell}), count(DISTINCT {cell})")[0]
-    found: dict[str, Any] = {"missing": rows - known, "distinct": distinct, "type": _type(stored, known, distinct)}
-    if found["type"] in ("number", "integer"):
-        # `inf` counts as missing: it is left out of every figure.
-        finite = f"FILTER (WHERE isfinite({cell}::DOUBLE))"
-        low, high = ask(f"min({cell}::DOUBLE) {finite}, max({cell}::DOUBLE) {finite}")[0]
-        if low is not None:
-            scale = max(abs(low), abs(high)) or 1.0  # or squares of large numbers overflow, and of small ones vanish
-            mean, std = ask(f"avg({cell} / {scale!r}) {finite}, stddev_pop({cell} / {scale!r}) {finite}")[0]
-            found |= {"minimum": low, "maximum": high, "mean": mean * scale, "std": std * scale}
-            if scale > MAX_INTEGER:
-                found["type"] = "number"
-    elif found["type"] == "category" and (ask(f"max(length({cell}))")[0][0] or 0) > MAX_VALUE:
-        found["type"] = "text"
-    if found["type"] in ("integer", "boolean", "category") and distinct <= MAX_VALUES:
-        counted = connection.execute(
-            f"SELECT {cell}, count(*) FROM stretch WHERE {cell} IS NOT NULL GROUP BY 1"  # noqa: S608
-        ).fetchall()
-        counted.sort(key=lambda pair: pair[0])
-        found |= {"values": [value for value, _ in counted], "counts": [count for _, count in counted]}
-    return found
+def is_moment(stored: Stored) -> bool:
+    return stored.kind.startswith(("DATE", "TIME"))
 
 
-def _type(stored: Stored, known: int, distinct: int) -> ColumnType:
-    kind = stored.kind
-    if kind == "BOOLEAN":
-        return "boolean"
-    if kind in ("FLOAT", "DOUBLE"):
-        return "number"
-    if kind.endswith("INT") or kind in ("INTEGER", "UINTEGER"):
-        return "integer"
-    if kind.startswith(("DATE", "TIME")):
-        return "datetime"
-    many = distinct > MAX_VALUES or (distinct > 50 and distinct > known / 2)
-    return "text" if many or stored.nested else "category"
+def _profile(
+    connection: duckdb.DuckDBPyConnection, stored: Stored, cell: str, rows: int
+) -> tuple[dict[str, Any], list[Warning]]:
+    if stored.kind == "VARCHAR":
+        facts, odd = profile_text(connection, stored.name, cell, "stretch", rows, nested=stored.nested)
+        return facts | {"missing": rows - facts.pop("known")}, odd
+    known = _known_values(connection, cell)
+    missing = {"missing": rows - len(known)}
+    if is_moment(stored):
+        return missing | profile_moments(known, stored.kind), []
+    if stored.kind == "BOOLEAN":
+        values, counts = np.unique(known, return_counts=True)
+        facts = {"type": "boolean", "distinct": len(values), "values": values.tolist(), "counts": counts.tolist()}
+        return missing | facts, []
+    mark = identifiers.mark_of_numbers(stored.name, known, rows)
+    facts = profile_numbers(known, whole=stored.kind not in ("FLOAT", "DOUBLE"))
+    if facts["distinct"] >= (identifiers.NEARLY if mark == "name" else 1) * rows:
+        facts["id_like"] = mark
+    odd = []
+    if facts["type"] == "integer" and (form := dates.form_of_integers(known)):
+        facts["date_format"] = form
+        odd.append(dates.warning(stored.name, form, str(known[0]), facts["distinct"], "integers"))
+    return missing | facts, odd
 
 
-def _warnings(connection: duckdb.DuckDBPyConnection, cell: str, column: Column) -> list[Warning]:
-    if column.distinct == 0:
-        return [Warning(code="column_all_missing", message="The column is empty.", column=column.name)]
-    if column.distinct == 1 and not column.missing:
-        return [Warning(code="constant_column", message="The column has one single value.", column=column.name)]
-    if column.type in ("category", "text"):
-        bounds = f"SELECT min({cell}), max({cell}) FROM stretch"  # noqa: S608
-        example, last = connection.execute(bounds).fetchall()[0]
-        if not (re.fullmatch(NUMBER_LIKE, example) and re.fullmatch(NUMBER_LIKE, last)):
-            return []
-        others = f"SELECT count(*) FROM stretch WHERE NOT regexp_full_match({cell}, ?)"  # noqa: S608
-        if not connection.execute(others, [NUMBER_LIKE]).fetchall()[0][0]:
-            message = f"Values such as `{example[:64]}` are kept as text; as numbers they have digits and a point only."
-            return [Warning(code="number_like_text", message=message, column=column.name)]
-    return []
+def _known_values(connection: duckdb.DuckDBPyConnection, cell: str) -> NDArray[Any]:
+    """The values that are not missing, in the order of the rows."""
+    found = np.ma.asarray(connection.execute(f"SELECT {cell} AS cell FROM stretch").fetchnumpy()["cell"])  # noqa: S608
+    return np.ascontiguousarray(found.compressed())
+
+
+def _arrays(facts: dict[str, Any]) -> list[str]:
+    """The arrays that a column is a row of."""
+    arrays = {"number": "number_row", "integer": "number_row", "datetime": "moment_row"}
+    found = [arrays[facts["type"]]] if facts["type"] in arrays else []
+    return [*found, "code_row"] if facts.get("values") is not None else found

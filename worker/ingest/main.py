@@ -1,7 +1,8 @@
 """One ingest, from order to files. What it leaves in its folder:
 
-`table.parquet` (canonical), `preview.json` (first rows), `numbers.npy` (float32, columns x rows, missing is NaN) and
-`codes.npy` (int32 positions in a column's list of values, columns x rows, missing is -1). Training maps the arrays.
+`table.parquet` (canonical), `preview.json` (first rows), and the arrays that training maps, each of columns x rows:
+`numbers.npy` (float32, missing is NaN), `codes.npy` (int32 positions in a column's list of values, missing is -1) and
+`moments.npy` (int64 seconds since 1970 in UTC, missing is the least int64).
 """
 
 import json
@@ -13,7 +14,8 @@ from pydantic import BaseModel, ConfigDict
 
 from core import errors
 from worker.ingest import csv_text
-from worker.ingest.arrays import write_codes, write_numbers
+from worker.ingest.arrays import write_codes, write_moments, write_numbers
+from worker.ingest.associations import associate
 from worker.ingest.columns import Stored, check_names, describe, quoted
 from worker.trainer.messages import DATASET, Channel, Ingested, Phase
 
@@ -55,12 +57,14 @@ def ingest(order: IngestOrder, channel: Channel) -> None:
             pairs = list(zip(stored, columns, strict=True))
             warnings += write_numbers(connection, table, folder, pairs, rows)
             write_codes(connection, table, folder, pairs, rows)
+            write_moments(connection, table, folder, pairs, rows)
+            columns = associate(folder, columns, rows)
         except (MemoryError, duckdb.OutOfMemoryException) as error:
             raise errors.DatasetTooLarge("The table needs more memory than reading one may take here.") from error
     channel.say(
         Ingested(
             rows=rows,
-            columns=[column.model_dump(mode="json") for column in columns],
+            columns=[column.model_dump(mode="json", exclude_defaults=True) for column in columns],
             warnings=[warning.model_dump(mode="json") for warning in warnings],
             dialect=dialect.as_json() if dialect else None,
         )
