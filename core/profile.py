@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-ColumnType = Literal["number", "integer", "boolean", "category", "text", "datetime"]
+ColumnType = Literal["number", "integer", "boolean", "category", "text", "datetime", "vector"]
 Value = bool | int | str
 
 MAX_VALUES = 1000  # different values of a column that may be a category or a class
@@ -26,6 +26,7 @@ class Column(BaseModel):
     values: list[Value] | None = None
     counts: list[int] | None = None
     number_row: int | None = None  # row of this column in `numbers.npy` (float32, missing is NaN)
+    size: int | None = None  # of a vector: it is that many rows of `numbers.npy` from `number_row` on
     code_row: int | None = None  # row of this column in `codes.npy` (int32, missing is -1)
 
 

@@ -60,7 +60,9 @@ def enter(connection: Connection, order: str, memory_bytes: int, folder: str) ->
         if '"spec"' in order:
             train(TrainingOrder.model_validate_json(order), pipe)
         else:
-            ingest(IngestOrder.model_validate_json(order), pipe)
+            table = IngestOrder.model_validate_json(order)
+            resource.setrlimit(resource.RLIMIT_CPU, (table.seconds, table.seconds))  # SIGKILL when it is over
+            ingest(table, pipe)
     except errors.Problem as problem:
         pipe.say(Failed(type(problem).__name__, problem.detail, problem.errors, problem.facts))
     except MemoryError:  # the reservation is used up

@@ -11,6 +11,8 @@ import duckdb
 
 from core import errors
 from core.profile import MAX_VALUES, Column, ColumnType, Warning
+from worker.ingest import vectors
+from worker.ingest.reader import quoted
 
 MAX_NAME = 256
 MAX_INTEGER = 2**53 - 1  # JSON's: a larger one would be another number in the next program that reads it
@@ -31,6 +33,8 @@ class Stored:
     key: str  # in the file: a reader that takes `a` and `A` for one name has renamed one of them
     kind: str
     nested: bool  # a list or a structure written as text, which no network can learn from
+    size: int | None = None  # of a vector
+    chosen: ColumnType | None = None  # by a user
 
 
 def check_names(names: list[str]) -> list[str]:
@@ -48,10 +52,6 @@ def check_names(names: list[str]) -> list[str]:
             )
         seen[plain] = position
     return list(seen)
-
-
-def quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 def stretches(columns: list[Some], rows: int) -> Iterator[list[Some]]:
@@ -76,9 +76,12 @@ def describe(
             [str(table)],
         )
         for place, one in enumerate(stretch):
-            facts = _facts(connection, f"c{place}", one, rows)
-            if facts["type"] in ("number", "integer"):
-                facts["number_row"], number_rows = number_rows, number_rows + 1
+            if one.size is not None:
+                facts = vectors.describe(connection, table, one.key, one.size, rows)
+            else:
+                facts = _facts(connection, f"c{place}", one, rows)
+            if facts["type"] in ("number", "integer", "vector"):
+                facts["number_row"], number_rows = number_rows, number_rows + (one.size or 1)
             if facts.get("values") is not None:
                 facts["code_row"], code_rows = code_rows, code_rows + 1
             column = Column(name=one.name, **facts)
@@ -91,6 +94,8 @@ def describe(
 def _known(stored: Stored) -> str:
     """The column with NULL for all that counts as missing."""
     key = quoted(stored.key)
+    if stored.size is not None:
+        return "NULL"  # described elsewhere: many times too large for a stretch
     return f"CASE WHEN NOT isnan({key}) THEN {key} END" if stored.kind in ("FLOAT", "DOUBLE") else key
 
 
@@ -123,6 +128,8 @@ def _facts(connection: duckdb.DuckDBPyConnection, cell: str, stored: Stored, row
 
 def _type(stored: Stored, known: int, distinct: int) -> ColumnType:
     kind = stored.kind
+    if stored.chosen is not None and (stored.chosen != "category" or distinct <= MAX_VALUES):
+        return stored.chosen
     if kind == "BOOLEAN":
         return "boolean"
     if kind in ("FLOAT", "DOUBLE"):
