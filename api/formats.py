@@ -62,8 +62,8 @@ VAGUE = (
     "text/plain",
 )
 HOW = (
-    "Send a file as `--data-binary @file.csv -H 'Content-Type: text/csv'`, or as a form with `-F file=@file.csv`; where "
-    "no type says it, as `-H 'Content-Type: application/octet-stream'` with `?name=file.npz`. Taken are "
+    "Send a file as `--data-binary @file.csv -H 'Content-Type: text/csv'`, or as a form with `-F file=@file.csv`; else "
+    "as `-H 'Content-Type: application/octet-stream'` with `?name=file.npz`. Taken are "
     f"{', '.join(SUFFIXES)}, the texts among them also as .gz or .zst."
 )
 

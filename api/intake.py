@@ -222,7 +222,7 @@ async def derive_dataset(
 
 
 def _changed(source: Dataset, asked: DatasetChange) -> Reading:
-    before = Reading.model_validate(source.reading)
+    before = Reading.model_validate(source.reading or {})
     said = {**before.dialect.model_dump(exclude_none=True), **asked.dialect}
     kept = {name: value for name, value in said.items() if value is not None}
     dialect = formats.dialect_of(kept, source.format, "dialect")

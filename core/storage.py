@@ -49,6 +49,10 @@ def measure(path: Path) -> StoredFile:
         return StoredFile(hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size)
 
 
+def of_bytes(data: bytes) -> StoredFile:
+    return StoredFile(hashlib.sha256(data).hexdigest(), len(data))
+
+
 class Storage:
     """One API for a folder and a bucket."""
 

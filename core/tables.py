@@ -102,8 +102,7 @@ class Dataset(Row):
     derived_from: Mapped[
         str | None
     ]  # the dataset whose upload it reads otherwise; no foreign key: it outlives that one
-    # core.dialect.Reading: what a user asked for
-    reading: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default="{}")
+    reading: Mapped[dict[str, Any] | None]  # core.dialect.Reading: what a user said of how it is to be read
     dialect: Mapped[dict[str, Any] | None]
     rows: Mapped[int | None]
     columns: Mapped[list[Any]] = mapped_column(default=list)  # core.profile.Column

@@ -11,7 +11,7 @@ depends_on = None
 
 def upgrade() -> None:
     op.add_column("datasets", sa.Column("derived_from", sa.Text(), nullable=True))
-    op.add_column("datasets", sa.Column("reading", sa.JSON(), nullable=False, server_default="{}"))
+    op.add_column("datasets", sa.Column("reading", sa.JSON(), nullable=True))
     op.create_index(op.f("ix_datasets_upload_key"), "datasets", ["upload_key"])
 
 

@@ -14,9 +14,27 @@ from tests.worker.factories import Read, read
 
 ROWS: list[list[Any]] = [
     ["n", "x", "b", "c", "code", "day", "moment", "iso"],
-    [1, 1.5, True, "red", "007", datetime.date(2020, 1, 31), datetime.datetime(2020, 1, 31, 10, 30), "2020-01-31"],
+    [
+        1,
+        1.5,
+        True,
+        "red",
+        "007",
+        datetime.date(2020, 1, 31),
+        datetime.datetime.fromisoformat("2020-01-31T10:30:00"),
+        "2020-01-31",
+    ],
     [2, None, False, None, "012", None, None, None],
-    [3, "NA", None, "NA", "300", datetime.date(2021, 2, 28), datetime.datetime(2021, 2, 28, 1, 2, 3), "2021-02-28"],
+    [
+        3,
+        "NA",
+        None,
+        "NA",
+        "300",
+        datetime.date(2021, 2, 28),
+        datetime.datetime.fromisoformat("2021-02-28T01:02:03"),
+        "2021-02-28",
+    ],
 ]
 
 
