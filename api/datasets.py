@@ -4,31 +4,26 @@ import json
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from api import uploads
 from api.columns import ColumnRead
 from api.downloads import ANSWERS, Blob, send
+from api.formats import PARQUET
 from api.keys import Caller, CurrentCaller
-from api.metrics import UPLOADED_BYTES
 from api.pages import Limit, Page, PageCursor, page_of
 from api.problems import responses
-from api.strict_json import is_text
-from api.waiting import wait_seconds, waker
-from core import database, errors, lifecycle, queue, storage
+from core import database, errors, lifecycle, storage
 from core.profile import Warning
 from core.storage import blob_key
 from core.tables import Dataset, DatasetStatus, Job, Run
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 
-PARSE_WAIT = 10.0  # seconds that an upload waits to be read, unless asked otherwise
-PARQUET = "application/vnd.apache.parquet"
 
 DATASET_ID = r"^ds_[0-9a-z]{26}$"
 DatasetId = Annotated[str, Path(pattern=DATASET_ID)]
@@ -42,7 +37,8 @@ class DatasetRead(BaseModel):
     bytes: int
     sha256: str
     format: str
-    dialect: dict[str, Any] | None
+    dialect: dict[str, Any] | None = Field(description="How its text was read; a PATCH reads it otherwise.")
+    derived_from: str | None = Field(description="The dataset whose upload this is another reading of.")
     columns: list[ColumnRead]
     warnings: list[Warning]
     error: dict[str, Any] | None
@@ -61,6 +57,7 @@ class DatasetRead(BaseModel):
             sha256=row.sha256,
             format=row.format,
             dialect=row.dialect,
+            derived_from=row.derived_from,
             columns=[ColumnRead.of(column) for column in row.columns],
             warnings=[Warning.model_validate(warning) for warning in row.warnings],
             error=row.error,
@@ -78,93 +75,6 @@ def dataset_or_404(session: Session, caller: Caller, dataset_id: str, *, hold: b
     return found
 
 
-UPLOAD_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "text/csv": {"schema": {"type": "string"}},
-            PARQUET: {"schema": {"type": "string", "format": "binary"}},
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "properties": {"file": {"type": "string", "format": "binary"}},
-                }
-            },
-        },
-    }
-}
-
-
-@router.post(
-    "",
-    status_code=201,
-    openapi_extra=UPLOAD_BODY,
-    responses={
-        202: {"model": DatasetRead, "description": "Stored, and still being read."},
-        **responses(
-            errors.InvalidRequest,
-            errors.IncompleteBody,
-            errors.Unauthenticated,
-            errors.PayloadTooLarge,
-            errors.UnsupportedMediaType,
-            errors.DatasetInvalid,
-            errors.InvalidQuery,
-            errors.Unavailable,
-            errors.StorageFull,
-        ),
-    },
-)
-async def create_dataset(
-    request: Request,
-    response: Response,
-    caller: CurrentCaller,
-    name: Annotated[str | None, Query(max_length=255, description="A name to show; the file's own by default.")] = None,
-    wait: Annotated[float | None, Depends(wait_seconds)] = None,
-) -> DatasetRead:
-    """Uploads a table: the raw bytes with their Content-Type, or a form with a field `file`.
-
-    Answers 201 when it was read within the wait (10 s by default), else 202; a table that cannot be read gives the
-    422 that says why, and stays as an `invalid` dataset with the `dataset_id` in the answer.
-    """
-    if name is not None and not is_text(name):
-        raise errors.InvalidText()
-    content_type = uploads.media_type(request)
-    if content_type == "multipart/form-data":
-        async with uploads.form(request) as fields:
-            file = uploads.file_in(fields)
-            shown = uploads.shown_name(name or file.filename, "dataset")
-            kind = uploads.format_of_file(file)
-            dataset_id, stored = await uploads.store(uploads.file_pieces(file))
-    else:
-        kind = uploads.format_of(content_type, name)
-        shown = uploads.shown_name(name, f"dataset.{kind}")
-        dataset_id, stored = await uploads.store(uploads.pieces(request))
-
-    def add() -> Dataset:
-        with database.writing() as session:
-            dataset = uploads.new_dataset(session, dataset_id, caller.project_id, shown, kind, stored)
-            lifecycle.submit_dataset(session, dataset)
-            session.commit()
-            return dataset
-
-    await run_in_threadpool(add)
-    UPLOADED_BYTES.inc(stored.bytes)
-    queue.ring()
-    seconds = PARSE_WAIT if wait is None else wait
-    found = await waker.until(
-        dataset_id,
-        seconds,
-        lambda: run_in_threadpool(_look, caller, dataset_id),
-        lambda row: row.status != "processing",
-    )
-    if found.status == "invalid":
-        raise invalid(found)
-    response.status_code = 201 if found.status == "ready" else 202
-    response.headers["Location"] = f"/v1/datasets/{dataset_id}"
-    return DatasetRead.of(found)
-
-
 def invalid(dataset: Dataset) -> errors.Problem:
     """What is wrong with a table, as the problem that the worker found."""
     found = dict(dataset.error or {})
@@ -173,7 +83,7 @@ def invalid(dataset: Dataset) -> errors.Problem:
     return problem(found.pop("message", None), errors=found.pop("errors", ()), dataset_id=dataset.id, **found)
 
 
-def _look(caller: Caller, dataset_id: str) -> Dataset:
+def look(caller: Caller, dataset_id: str) -> Dataset:
     with database.reading() as session:
         return dataset_or_404(session, caller, dataset_id)
 
@@ -192,7 +102,7 @@ def list_datasets(
 @router.get("/{dataset_id}", responses=responses(errors.Unauthenticated, errors.NotFound))
 def read_dataset(dataset_id: DatasetId, caller: CurrentCaller) -> DatasetRead:
     """A dataset with its profile: what each column holds."""
-    return DatasetRead.of(_look(caller, dataset_id))
+    return DatasetRead.of(look(caller, dataset_id))
 
 
 class Preview(BaseModel):
@@ -209,7 +119,7 @@ def preview_dataset(
     dataset_id: DatasetId, caller: CurrentCaller, limit: Annotated[int, Query(ge=1, le=100)] = 20
 ) -> Preview:
     """The first rows."""
-    found = _ready(_look(caller, dataset_id))
+    found = _ready(look(caller, dataset_id))
     stored = storage.storage().read(blob_key(found.project_id, found.files["preview.json"]["sha256"]))
     return Preview(rows=json.loads(stored)[:limit])
 
@@ -232,7 +142,7 @@ def preview_dataset(
 )
 async def download_dataset(dataset_id: DatasetId, caller: CurrentCaller, request: Request) -> Response:
     """The table as canonical Parquet."""
-    found = _ready(await run_in_threadpool(_look, caller, dataset_id))
+    found = _ready(await run_in_threadpool(look, caller, dataset_id))
     file = found.files["table.parquet"]
     blob = Blob(
         blob_key(found.project_id, file["sha256"]), file["sha256"], file["bytes"], PARQUET, f"{found.id}.parquet"
@@ -254,7 +164,10 @@ def _ready(dataset: Dataset) -> Dataset:
     responses=responses(errors.Unauthenticated, errors.NotFound, errors.DatasetInUse, errors.DatasetNotReady),
 )
 def delete_dataset(dataset_id: DatasetId, caller: CurrentCaller) -> None:
-    """Deletes a dataset that no unfinished job uses. Jobs that were trained on it stay."""
+    """Deletes a dataset that no unfinished job uses.
+
+    Jobs that were trained on it stay, and so do other readings of the same upload.
+    """
     with database.writing() as session:
         found = dataset_or_404(session, caller, dataset_id, hold=True)  # against a job that comes in
         if found.status == "processing":
@@ -264,5 +177,7 @@ def delete_dataset(dataset_id: DatasetId, caller: CurrentCaller) -> None:
             raise errors.DatasetInUse()
         session.execute(delete(Run).where(Run.subject_id == dataset_id, Run.status == "ended"))
         session.execute(delete(Dataset).where(Dataset.id == dataset_id))
+        others = session.scalar(select(Dataset.id).where(Dataset.upload_key == found.upload_key).limit(1))
         session.commit()
-    storage.storage().delete(found.upload_key)
+    if others is None:  # of two that go at once each sees the other: then the sweeper collects their bytes
+        storage.storage().delete(found.upload_key)

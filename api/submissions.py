@@ -8,8 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from api import idempotency, strict_json, uploads
+from api import formats, idempotency, strict_json, uploads
 from api.idempotency import IdempotencyKey
+from api.inline import InlineDataset
 from api.jobs import PRIORITIES, JobRead, Priority, say_when_to_ask_again, wait_for_end
 from api.keys import Caller, CurrentCaller
 from api.metrics import JOBS_SUBMITTED, UPLOADED_BYTES
@@ -24,7 +25,7 @@ from core.tables import Dataset, Job
 
 PATH = "/v1/jobs"
 router = APIRouter(prefix=PATH, tags=["jobs"])
-OBJECTS = ("spec", "metadata", "start_from")  # fields of a form that are JSON
+OBJECTS = ("spec", "metadata", "start_from", "dialect")  # fields of a form that are JSON
 
 Metadata = dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]]
 
@@ -42,13 +43,21 @@ class JobOptions(BaseModel):
     )
 
 
-class JobWithFile(JobOptions):
-    """What a form has besides its file."""
-
+class JobWithSpec(JobOptions):
     spec: TrainingSpec
 
 
-class JobCreate(JobWithFile):
+class JobWithFile(JobWithSpec):
+    """What a form has besides its file."""
+
+    dialect: dict[str, Any] = Field(default={}, description="How the file is written, as far as it shall not be found.")
+
+
+class JobWithData(JobWithSpec):
+    dataset: InlineDataset
+
+
+class JobCreate(JobWithSpec):
     dataset_id: str = Field(max_length=64, description="A dataset of this project; it may still be processing.")
 
 
@@ -56,13 +65,21 @@ CREATE_BODY = {
     "requestBody": {
         "required": True,
         "content": {
-            "application/json": {"schema": {"$ref": "#/components/schemas/JobCreate"}},
+            "application/json": {
+                "schema": {
+                    "oneOf": [
+                        {"$ref": "#/components/schemas/JobCreate"},
+                        {"$ref": "#/components/schemas/JobWithData"},
+                    ]
+                }
+            },
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
                     "required": ["file", "spec"],
                     "properties": {
-                        "file": {"type": "string", "format": "binary", "description": "CSV or Parquet."},
+                        "file": {"type": "string", "format": "binary", "description": "As for a dataset."},
+                        "dialect": {"type": "string", "description": "A Dialect as JSON text: how the file is read."},
                         "spec": {"type": "string", "description": "A TrainingSpec as JSON text."},
                         "name": {"type": "string"},
                         "metadata": {"type": "string", "description": "A JSON object of texts."},
@@ -95,6 +112,7 @@ CREATE_BODY = {
         errors.InvalidText,
         errors.DatasetInvalid,
         errors.DataInvalid,
+        errors.DigestMismatch,
         errors.IdempotencyKeyReused,
         errors.Unavailable,
         errors.StorageFull,
@@ -139,11 +157,33 @@ async def _create_from_json(request: Request, caller: Caller, key: str | None) -
 
     def create() -> tuple[str, bool]:
         body = strict_json.read(text)  # here and not in the loop: a hostile megabyte takes a second to refuse
+        if isinstance(body, dict) and "dataset" in body:
+            return _create_with_data(request, caller, key, body)
         asked = validated(JobCreate, body)
         job = new_job(request, caller, asked, body["spec"], asked.dataset_id)
         return submit(job, key, idempotency.fingerprint(PATH, body), asked.start_from)
 
     return await run_in_threadpool(create)
+
+
+def _create_with_data(request: Request, caller: Caller, key: str | None, body: dict[str, Any]) -> tuple[str, bool]:
+    asked = validated(JobWithData, body)
+    fingerprint = idempotency.fingerprint(PATH, body)
+    earlier = idempotency.earlier_job(caller.project_id, key, fingerprint)
+    if earlier is not None:
+        return earlier, True
+    dataset_id, stored = asked.dataset.store()
+    job = new_job(request, caller, asked, body["spec"], dataset_id)
+    kind, shown = asked.dataset.format, asked.dataset.shown_name
+    found = _submit_with_dataset(
+        job,
+        key,
+        fingerprint,
+        asked.start_from,
+        lambda session: uploads.new_dataset(session, dataset_id, caller.project_id, shown, kind, stored),
+    )
+    UPLOADED_BYTES.inc(stored.bytes)
+    return found
 
 
 async def _create_from_form(request: Request, caller: Caller, key: str | None) -> tuple[str, bool]:
@@ -152,27 +192,36 @@ async def _create_from_form(request: Request, caller: Caller, key: str | None) -
         texts = {name: value for name, value in fields.items() if isinstance(value, str)}
         body, asked = await run_in_threadpool(_options_of, texts)
         kind = uploads.format_of_file(file)
+        dialect = formats.dialect_of(asked.dialect, kind, "dialect")
         dataset_id, stored = await uploads.store(uploads.file_pieces(file))
     job = new_job(request, caller, asked, body["spec"], dataset_id)
     fingerprint = idempotency.fingerprint(PATH, {**body, "file": stored.sha256})
     shown = uploads.shown_name(file.filename, f"dataset.{kind}")
 
     def brought(session: Session) -> Dataset:
-        return uploads.new_dataset(session, dataset_id, caller.project_id, shown, kind, stored)
+        return uploads.new_dataset(session, dataset_id, caller.project_id, shown, kind, stored, dialect)
 
-    def create() -> tuple[str, bool]:
-        try:
-            job_id, replayed = submit(job, key, fingerprint, asked.start_from, brought)
-        except errors.Problem:
-            storage.storage().delete(storage.upload_key(dataset_id))
-            raise
-        if replayed:
-            storage.storage().delete(storage.upload_key(dataset_id))  # the first request's dataset has its own
-        return job_id, replayed
-
-    found = await run_in_threadpool(create)
+    found = await run_in_threadpool(_submit_with_dataset, job, key, fingerprint, asked.start_from, brought)
     UPLOADED_BYTES.inc(stored.bytes)
     return found
+
+
+def _submit_with_dataset(
+    job: Job,
+    key: str | None,
+    fingerprint: str,
+    start_from: StartFrom | None,
+    brought: Callable[[Session], Dataset],
+) -> tuple[str, bool]:
+    """Submits a job with a dataset whose bytes are in storage, and deletes them where there was no need."""
+    try:
+        job_id, replayed = submit(job, key, fingerprint, start_from, brought)
+    except errors.Problem:
+        storage.storage().delete(storage.upload_key(job.dataset_id))
+        raise
+    if replayed:
+        storage.storage().delete(storage.upload_key(job.dataset_id))  # the first request's dataset has its own
+    return job_id, replayed
 
 
 def _options_of(texts: dict[str, str]) -> tuple[dict[str, Any], JobWithFile]:

@@ -1,9 +1,7 @@
 """Bytes coming in: raw or as a form, never more of them in memory than a piece."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import PurePosixPath
-from typing import Literal
 
 from fastapi import Request
 from python_multipart.multipart import parse_options_header
@@ -12,45 +10,22 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
+from api import formats
+from api.digests import stated_digests
 from core import errors, storage
 from core.database import now
+from core.dialect import Dialect, Format, Reading
 from core.ids import new_id
 from core.storage import StoredFile, upload_key
 from core.tables import Dataset
 
-Format = Literal["csv", "parquet"]
-
 PIECE = 1024 * 1024
 MAX_NAME = 255
-MEDIA_TYPES: dict[str, Format] = {
-    "text/csv": "csv",
-    "application/csv": "csv",
-    "text/tab-separated-values": "csv",
-    "text/plain": "csv",
-    "application/vnd.apache.parquet": "parquet",
-    "application/parquet": "parquet",
-    "application/x-parquet": "parquet",
-}
-SUFFIXES: dict[str, Format] = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".parquet": "parquet", ".pq": "parquet"}
-SPREADSHEET = "application/vnd.ms-excel"  # what browsers on Windows call a .csv
-HOW = (
-    "Send a CSV or Parquet file as `--data-binary @file.csv -H 'Content-Type: text/csv'`, or as a form with "
-    "`-F file=@file.csv`."
-)
+NOTHING_SAID = Dialect()
 
 
 def media_type(request: Request) -> str:
     return request.headers.get("content-type", "").split(";")[0].strip().lower()
-
-
-def format_of(content_type: str, name: str | None) -> Format:
-    """By media type, else by the name's suffix. Raises `UnsupportedMediaType`."""
-    if content_type in MEDIA_TYPES and not (name and content_type == "text/plain"):
-        return MEDIA_TYPES[content_type]
-    suffix = PurePosixPath(name or "").suffix.lower()
-    if suffix in SUFFIXES and content_type in ("", "application/octet-stream", SPREADSHEET, *MEDIA_TYPES):
-        return SUFFIXES[suffix]
-    raise errors.UnsupportedMediaType(HOW)
 
 
 def shown_name(name: str | None, fallback: str) -> str:
@@ -59,15 +34,23 @@ def shown_name(name: str | None, fallback: str) -> str:
     return plain.replace("\\", "/").rsplit("/", 1)[-1][:MAX_NAME] or fallback
 
 
-async def pieces(request: Request) -> AsyncIterator[bytes]:
-    """The body as it comes. Raises `IncompleteBody` where the client went away."""
+async def pieces(request: Request) -> AsyncGenerator[bytes]:
+    """The body as it comes, compared with its Content-Digest at the end.
+
+    Raises `DigestMismatch`, or `IncompleteBody` where the client went away.
+    """
     _refuse_encoded(request)
+    stated = stated_digests(request)
     try:
         async for piece in request.stream():
+            for digest, _ in stated:
+                digest.update(piece)
             if piece:
                 yield piece
     except ClientDisconnect as error:
         raise errors.IncompleteBody() from error
+    if any(digest.digest() != expected for digest, expected in stated):
+        raise errors.DigestMismatch()
 
 
 async def whole(request: Request) -> bytes:
@@ -83,13 +66,10 @@ async def form(request: Request) -> AsyncIterator[FormData]:
         raise errors.InvalidRequest("The multipart body has no boundary.")
     if options.get(b"charset", b"utf-8").lower() not in (b"utf-8", b"utf8", b"us-ascii"):
         raise errors.InvalidRequest("The multipart body must be UTF-8.")
-    _refuse_encoded(request)
     try:
-        fields = await MultiPartParser(request.headers, request.stream(), max_files=4, max_fields=20).parse()
+        fields = await MultiPartParser(request.headers, pieces(request), max_files=4, max_fields=20).parse()
     except MultiPartException as error:
         raise errors.InvalidRequest("The multipart body is malformed: " + error.message.rstrip(".") + ".") from error
-    except ClientDisconnect as error:
-        raise errors.IncompleteBody() from error
     try:
         if len(fields) != len(fields.multi_items()):
             raise errors.InvalidRequest("The form has the same field twice.")
@@ -100,11 +80,13 @@ async def form(request: Request) -> AsyncIterator[FormData]:
 
 def _refuse_encoded(request: Request) -> None:
     if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
-        raise errors.UnsupportedMediaType("A body is sent as it is, without Content-Encoding.")
+        raise errors.UnsupportedMediaType(
+            "A body is sent as it is, without Content-Encoding; one that is compressed already as `?name=file.csv.gz`."
+        )
 
 
 def format_of_file(file: UploadFile) -> Format:
-    return format_of((file.content_type or "").split(";")[0].strip().lower(), file.filename)
+    return formats.format_of((file.content_type or "").split(";")[0].strip().lower(), file.filename)
 
 
 def file_in(fields: FormData) -> UploadFile:
@@ -132,7 +114,13 @@ async def store(chunks: AsyncIterator[bytes]) -> tuple[str, StoredFile]:
 
 
 def new_dataset(
-    session: Session, dataset_id: str, project_id: str, name: str, kind: Format, stored: StoredFile
+    session: Session,
+    dataset_id: str,
+    project_id: str,
+    name: str,
+    kind: Format,
+    stored: StoredFile,
+    dialect: Dialect = NOTHING_SAID,
 ) -> Dataset:
     """The row of an upload whose bytes are in storage."""
     return Dataset(
@@ -144,6 +132,7 @@ def new_dataset(
         bytes=stored.bytes,
         sha256=stored.sha256,
         upload_key=upload_key(dataset_id),
+        reading=Reading(dialect=dialect).model_dump(mode="json", exclude_none=True),
         columns=[],
         warnings=[],
         files={},

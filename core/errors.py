@@ -155,6 +155,12 @@ class InvalidText(Problem):
     status = 422
 
 
+class DigestMismatch(Problem):
+    """The body is not what its Content-Digest says; nothing was stored. Send it again."""
+
+    status = 422
+
+
 class PatchNotApplicable(Problem):
     """An operation of the patch does not fit the spec; nothing of the patch was applied."""
 
@@ -279,11 +285,51 @@ class CsvMalformed(DatasetProblem):
 
 
 class CsvEncoding(DatasetProblem):
-    """The file is not UTF-8 text; save it as UTF-8 and send it again."""
+    """The file is not text in any encoding that was found or named; save it as UTF-8 and send it again."""
+
+
+class CompressionMalformed(DatasetProblem):
+    """The compressed file is damaged or cut short."""
+
+
+class JsonMalformed(DatasetProblem):
+    """The file is not JSON that holds a table: rows as objects, or names in `columns` and lists in `rows`."""
 
 
 class ParquetMalformed(DatasetProblem):
     """The file is not a readable Parquet file."""
+
+
+class ArrowMalformed(DatasetProblem):
+    """The file is not a readable Arrow IPC (Feather) file or stream."""
+
+
+class NpyMalformed(DatasetProblem):
+    """The file is not a NumPy array, or archive of arrays, that is a table: 1 or 2 dimensions, and rows in each."""
+
+
+class NpyDtypeNotAllowed(DatasetProblem):
+    """An array holds something else than booleans, integers, floats or text; nothing was unpickled."""
+
+
+class XlsxMalformed(DatasetProblem):
+    """The file is not a readable XLSX workbook."""
+
+
+class SheetNotFound(DatasetProblem):
+    """The workbook has no sheet of this name."""
+
+
+class ColumnUnknown(DatasetProblem):
+    """A type was chosen for a column that the table does not have."""
+
+
+class ColumnTypeMismatch(DatasetProblem):
+    """No value of a column can be read as the type that was chosen for it."""
+
+
+class NulCharacter(DatasetProblem):
+    """A text or a name in the table holds a NUL character."""
 
 
 class DuplicateColumn(DatasetProblem):

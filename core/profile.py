@@ -82,7 +82,7 @@ class Column(BaseModel):
     earliest: str | None = None  # ISO 8601
     latest: str | None = None
     dates_only: bool | None = None  # every moment is at midnight
-    size: int | None = None  # numbers in each vector
+    size: int | None = None  # of a vector: it is that many rows of `numbers.npy` from `number_row` on
     id_like: IdMark | None = None
     date_format: str | None = None  # of text (or integers) that are dates
     associations: list[Association] = []  # the strongest, strongest first

@@ -43,7 +43,9 @@ class Settings(BaseSettings):
     )
 
     max_upload_bytes: int = Field(
-        default=2048 * MIB, ge=1024, description="Largest dataset file that is accepted, in bytes."
+        default=2048 * MIB,
+        ge=1024,
+        description="Largest dataset file that is accepted, in bytes; a compressed one may not hold more either.",
     )
     max_body_bytes: int = Field(default=1 * MIB, ge=1024, description="Largest JSON body that is accepted, in bytes.")
     max_event_readers: int = Field(
@@ -85,6 +87,9 @@ class Settings(BaseSettings):
     )
     ingest_memory_bytes: int = Field(
         default=1024 * MIB, ge=256 * MIB, description="Memory that reading one dataset may take."
+    )
+    ingest_seconds: int = Field(
+        default=1800, ge=1, description="Seconds of processor time that reading one dataset may take."
     )
 
     # Set by `backpropd serve` for its worker, which it sees die: the restarted worker frees its predecessor's leases.

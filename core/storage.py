@@ -49,6 +49,10 @@ def measure(path: Path) -> StoredFile:
         return StoredFile(hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size)
 
 
+def of_bytes(data: bytes) -> StoredFile:
+    return StoredFile(hashlib.sha256(data).hexdigest(), len(data))
+
+
 class Storage:
     """One API for a folder and a bucket."""
 
@@ -149,11 +153,11 @@ class Storage:
             start += len(piece)
 
     def uploads_older_than(self, seconds: float) -> list[str]:
-        """The datasets whose uploads were stored before that."""
+        """The keys of uploads that were stored before that."""
         before = datetime.now(UTC) - timedelta(seconds=seconds)
         with _our_errors():
             found = [entry for page in self._store.list(prefix=UPLOADS) for entry in page]
-        return [entry["path"].rpartition("/")[2] for entry in found if entry["last_modified"] < before]
+        return [entry["path"] for entry in found if entry["last_modified"] < before]
 
     def check(self) -> None:
         """Raises `Unavailable` when nothing can be written here."""

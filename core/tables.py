@@ -12,6 +12,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import BigInteger, Double, TypeDecorator
 
 from core.database import Instant
+from core.dialect import Format
 from core.spec import TrainingSpec
 
 JobStatus = Literal["queued", "running", "cancelling", "pausing", "paused", "succeeded", "failed", "cancelled"]
@@ -96,10 +97,14 @@ class Dataset(Row):
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
     name: Mapped[str]
     status: Mapped[DatasetStatus] = mapped_column(Text)
-    format: Mapped[str]
+    format: Mapped[Format] = mapped_column(Text)
     bytes: Mapped[int]  # of the upload
     sha256: Mapped[str]  # of the upload
-    upload_key: Mapped[str]
+    upload_key: Mapped[str] = mapped_column(index=True)  # shared by all datasets that are read from the same bytes
+    derived_from: Mapped[
+        str | None
+    ]  # the dataset whose upload it reads otherwise; no foreign key: it outlives that one
+    reading: Mapped[dict[str, Any] | None]  # core.dialect.Reading: what a user said of how it is to be read
     dialect: Mapped[dict[str, Any] | None]
     rows: Mapped[int | None]
     columns: Mapped[list[Any]] = mapped_column(default=list)  # core.profile.Column

@@ -8,7 +8,7 @@ from sqlalchemy import delete, select, update
 from core import database, storage
 from core.database import changed, db_now, insert_or_nothing
 from core.lifecycle import TERMINAL
-from core.storage import StoredFile, blob_key, upload_key
+from core.storage import StoredFile, blob_key
 from core.tables import Artifact, Blob, Checkpoint, Dataset, Inquiry, Job, Run
 
 COLLECT_AFTER = 3600.0  # seconds since it was touched
@@ -66,11 +66,11 @@ def collect() -> int:
 
 
 def collect_uploads() -> int:
-    """Deletes uploads whose row was never committed. Returns how many."""
+    """Deletes uploads that no row was committed for, or is left of. Returns how many."""
     old = storage.storage().uploads_older_than(COLLECT_AFTER)
     with database.reading() as session:
-        known = set(session.scalars(select(Dataset.id).where(Dataset.id.in_(old))))
-    lost = [dataset_id for dataset_id in old if dataset_id not in known]
-    for dataset_id in lost:
-        storage.storage().delete(upload_key(dataset_id))
+        known = set(session.scalars(select(Dataset.upload_key).where(Dataset.upload_key.in_(old))))
+    lost = [key for key in old if key not in known]
+    for key in lost:
+        storage.storage().delete(key)
     return len(lost)

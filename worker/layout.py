@@ -129,8 +129,11 @@ def _ingest_order(claim: Claim, folder: Path) -> str:
         "kind": "ingest",
         "file": str(storage.storage().fetch(dataset.upload_key, folder)),
         "format": dataset.format,
+        "reading": dataset.reading or {},
         "folder": str(folder),
         "memory_bytes": settings.ingest_memory_bytes,
+        "expanded_bytes": settings.max_upload_bytes,
+        "seconds": settings.ingest_seconds,
     }
     return json.dumps(order)
 

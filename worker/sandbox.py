@@ -69,6 +69,7 @@ def enter(connection: Connection, order: str, memory_bytes: int, folder: str) ->
             case TraceOrder() as tracing:
                 trace(tracing, pipe)
             case IngestOrder() as reading:
+                resource.setrlimit(resource.RLIMIT_CPU, (reading.seconds, reading.seconds))  # SIGKILL when it is over
                 ingest(reading, pipe)
     except errors.Problem as problem:
         pipe.say(Failed(type(problem).__name__, problem.detail, problem.errors, problem.facts))

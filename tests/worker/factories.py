@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from core.dialect import Reading
 from core.profile import Column
 from core.resolve import resolve
 from core.spec import TrainingSpec
@@ -83,8 +84,17 @@ class Read:
         return [None if code < 0 else known[code] for code in self.codes(name)]
 
 
-def read(folder: Path, data: str | bytes, kind: str = "csv", memory_bytes: int = 1 << 30) -> Read:
-    """Ingests bytes in this process."""
+def read(
+    folder: Path,
+    data: str | bytes,
+    kind: str = "csv",
+    memory_bytes: int = 1 << 30,
+    *,
+    columns: Mapping[str, str] | None = None,
+    expanded_bytes: int = 1 << 30,
+    **dialect: Any,
+) -> Read:
+    """Ingests bytes in this process, in the dialect and with the types of columns that are given."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "upload"
     file.write_bytes(data.encode() if isinstance(data, str) else data)
@@ -92,7 +102,17 @@ def read(folder: Path, data: str | bytes, kind: str = "csv", memory_bytes: int =
     private.mkdir()
     listener = Listener()
 
-    ingest(IngestOrder(file=str(file), format=kind, folder=str(private), memory_bytes=memory_bytes), listener)
+    types = {name: {"type": chosen} for name, chosen in (columns or {}).items()}
+    order = IngestOrder(
+        file=str(file),
+        format=kind,
+        reading=Reading.model_validate({"dialect": dialect, "columns": types}),
+        folder=str(private),
+        memory_bytes=memory_bytes,
+        expanded_bytes=expanded_bytes,
+        seconds=600,
+    )
+    ingest(order, listener)
 
     assert isinstance(listener.last, Ingested)
     return Read(listener.last, private / DATASET)

@@ -229,10 +229,19 @@ REFUSED: list[tuple[str, str | bytes, str, dict[str, Any]]] = [
     ("long-header", "a" * 2_000_000 + ",b\n1,2\n", "csv_malformed", {"limit_bytes": 1_048_576}),
     ("nul", b"a,b\n1,\x002\n", "csv_malformed", {"offset": 6}),
     ("nul-late", b"a,b\n" + b"1,2\n" * 600_000 + b"\0,1\n", "csv_malformed", {"offset": 2_400_004}),
-    ("latin-1", "a,b\n1,café\n".encode("latin-1"), "csv_encoding", {"offset": 9}),
-    ("latin-1-late", b"a,b\n" + b"1,2\n" * 600_000 + b"\xe9,1\n", "csv_encoding", {"offset": 2_400_004}),
-    ("utf-16", "a,b\n1,2\n".encode("utf-16"), "csv_encoding", {"offset": 0}),
-    ("cut-in-mid-character", b"a,b\n1,caf\xc3", "csv_encoding", {"offset": 9}),
+    (
+        "mixed",
+        "a,b\né,1\n".encode() + "2,café\n".encode("latin-1"),
+        "csv_encoding",
+        {"offset": 14, "encoding": "utf-8"},
+    ),
+    (
+        "mixed-late",
+        "é,b\n".encode() + b"1,2\n" * 600_000 + b"\xe9,1\n",
+        "csv_encoding",
+        {"offset": 2_400_005, "encoding": "utf-8"},
+    ),
+    ("cut-in-mid-character", "é,b\n1,é".encode()[:-1], "csv_encoding", {"offset": 7, "encoding": "utf-8"}),
 ]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from core import errors
 from tests.worker.factories import Read, read
-from worker.ingest import main as ingesting
+from worker.ingest import reader
 
 PLAIN = {
     "ti": ("x::TINYINT", "integer"),
@@ -34,9 +34,10 @@ PLAIN = {
     "tz": ("TIMESTAMPTZ '2020-01-01 10:00:00+02'", "datetime"),
     "tns": ("TIMESTAMP_NS '2020-01-01 10:00:00'", "datetime"),
     "t": ("TIME '10:00:00'", "datetime"),
-    "li": ("[x, x + 1]", "text"),
+    "li": ("[x, x + 1]", "vector"),
     "lv": ("['a', 'b']", "text"),
-    "ld": ("[1.5::DECIMAL(5, 2)]", "text"),
+    "ld": ("[1.5::DECIMAL(5, 2)]", "vector"),
+    "lr": ("range(x + 1)", "text"),
     "st": ("{'x': x, 'y': 'z'}", "text"),
     "ls": ("[{'x': x}]", "text"),
     "m": ("MAP {'a': x}", "text"),
@@ -74,7 +75,7 @@ def test_decimals_are_their_numbers(tmp_path: Path) -> None:
 def test_lists_and_structures_are_read_but_not_used(tmp_path: Path) -> None:
     table = _table(tmp_path, _all_types(tmp_path))
 
-    nested = [column for column in table.columns if column.name in ("li", "lv", "ld", "st", "ls", "m")]
+    nested = [column for column in table.columns if column.name in ("lv", "lr", "st", "ls", "m")]
     assert all(column.number_row is None and column.code_row is None for column in nested)
 
 
@@ -134,7 +135,7 @@ def test_a_footer_that_promises_too_many_cells_is_refused_unread(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = _parquet(tmp_path, "x, x AS y")
-    monkeypatch.setattr(ingesting, "MAX_CELLS", 39)
+    monkeypatch.setattr(reader, "MAX_CELLS", 39)
 
     with pytest.raises(errors.DatasetTooLarge) as problem:
         _table(tmp_path, data)
@@ -203,7 +204,7 @@ def test_the_reader_cannot_leave_its_folder(tmp_path: Path) -> None:
         "SET memory_limit = '100GB'",
     ]
 
-    with ingesting._sandboxed(source, folder, 1 << 28) as connection:
+    with reader.sandboxed(source, folder, 1 << 28) as connection:
         assert connection.execute("SELECT count(*) FROM read_csv(?)", [str(source)]).fetchall() == [(1,)]
         for statement in forbidden:
             with pytest.raises(duckdb.Error):

@@ -8,7 +8,7 @@ import pytest
 
 from core import errors
 from tests.worker.factories import read
-from worker.ingest import main as ingesting
+from worker.ingest import reader
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-9, 1e-200, 1e25, 1e300])
@@ -141,8 +141,8 @@ def test_what_is_left_in_the_folder_is_the_same_every_time(tmp_path: Path) -> No
 
 
 def test_a_table_over_the_limits_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ingesting, "MAX_CELLS", 10)
-    monkeypatch.setattr(ingesting, "MAX_COLUMNS", 3)
+    monkeypatch.setattr(reader, "MAX_CELLS", 10)
+    monkeypatch.setattr(reader, "MAX_COLUMNS", 3)
 
     with pytest.raises(errors.DatasetTooLarge) as cells:
         read(tmp_path / "cells", "a,b\n" + "1,2\n" * 6)

@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.profile import Column, Warning
-from worker.ingest.columns import Stored, quoted, stretches
+from worker.ingest import vectors
+from worker.ingest.columns import Stored, stretches
 from worker.ingest.moments import SECOND, microseconds_of
+from worker.ingest.reader import quoted
 
 ROUNDING = 1e-3  # of the standard deviation: what float32 may cost before it is said
 MISSING_MOMENT = np.iinfo(np.int64).min
@@ -29,14 +31,27 @@ def write_numbers(
         return []
     warnings: list[Warning] = []
     with (folder / "numbers.npy").open("wb") as file:
-        _begin(file, np.dtype(np.float32), len(numbers), rows)
-        for column, found in _read(connection, table, numbers, rows):
+        _begin(file, np.dtype(np.float32), sum(column.size or 1 for _, column in numbers), rows)
+        begin = file.tell()
+        for column, found in _read(connection, table, [pair for pair in numbers if pair[1].size is None], rows):
             exact = np.ma.filled(found.astype(np.float64), np.nan)
             with np.errstate(over="ignore"):
                 rounded = exact.astype(np.float32)
+            file.seek(begin + _offset(column, rows))
             file.write(rounded.tobytes())
             warnings += _losses(column, exact, rounded)
+        for stored, column in numbers:
+            if column.size is not None:
+                infinite = vectors.write(
+                    connection, table, stored.key, column.size, rows, file, begin + _offset(column, rows)
+                )
+                warnings += _infinite(column, infinite)
     return warnings
+
+
+def _offset(column: Column, rows: int) -> int:
+    assert column.number_row is not None
+    return 4 * rows * column.number_row
 
 
 def write_codes(
@@ -103,16 +118,7 @@ def _begin(file: BinaryIO, kind: "np.dtype[Any]", columns: int, rows: int) -> No
 
 
 def _losses(column: Column, exact: NDArray[np.float64], rounded: NDArray[np.float32]) -> list[Warning]:
-    warnings: list[Warning] = []
-    if infinite := int(np.isinf(rounded).sum()):
-        warnings.append(
-            Warning(
-                code="infinite_values",
-                message=f"{infinite} values are infinite, or too large for float32; as a feature they "
-                "count as missing.",
-                column=column.name,
-            )
-        )
+    warnings = _infinite(column, int(np.isinf(rounded).sum()))
     with np.errstate(invalid="ignore"):
         lost = np.abs(exact - rounded)
     lost = lost[np.isfinite(lost)]
@@ -125,6 +131,13 @@ def _losses(column: Column, exact: NDArray[np.float64], rounded: NDArray[np.floa
             )
         )
     return warnings
+
+
+def _infinite(column: Column, count: int) -> list[Warning]:
+    if not count:
+        return []
+    message = f"{count} values are infinite, or too large for float32; as a feature they count as missing."
+    return [Warning(code="infinite_values", message=message, column=column.name)]
 
 
 def _read(

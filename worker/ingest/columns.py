@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core import errors
-from core.profile import Column, Warning
-from worker.ingest import dates, identifiers
+from core.profile import Column, ColumnType, Warning
+from worker.ingest import dates, identifiers, vectors
 from worker.ingest.moments import microseconds_of, profile_moments
 from worker.ingest.numbers import profile_numbers
+from worker.ingest.reader import quoted
 from worker.ingest.rows import duplicate_rows
 from worker.ingest.warnings import warnings_of
 from worker.ingest.words import profile_text
@@ -33,6 +34,8 @@ class Stored:
     key: str  # in the file: a reader that takes `a` and `A` for one name has renamed one of them
     kind: str
     nested: bool  # a list or a structure written as text, which no network can learn from
+    size: int | None = None  # of a vector
+    chosen: ColumnType | None = None  # by a user
 
 
 def check_names(names: list[str]) -> list[str]:
@@ -50,10 +53,6 @@ def check_names(names: list[str]) -> list[str]:
             )
         seen[plain] = position
     return list(seen)
-
-
-def quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 def stretches(columns: list[Some], rows: int) -> Iterator[list[Some]]:
@@ -78,10 +77,10 @@ def describe(
         kind = "VIEW" if len(stretch) == 1 else "TABLE"
         connection.execute(f"CREATE TEMP {kind} stretch AS {scan}")
         for place, one in enumerate(stretch):
-            facts, odd = _profile(connection, one, f"c{place}", rows)
+            facts, odd = _profile(connection, table, one, f"c{place}", rows)
             for array in _arrays(facts):
                 facts[array] = taken[array]
-                taken[array] += 1
+                taken[array] += one.size or 1
             column = Column(name=one.name, **facts)
             columns.append(column)
             warnings += [*warnings_of(column, rows), *odd]
@@ -97,6 +96,8 @@ def literal(text: str) -> str:
 def _known(stored: Stored) -> str:
     """The column with NULL for all that counts as missing."""
     key = quoted(stored.key)
+    if stored.size is not None:
+        return "NULL"  # described elsewhere: many times too large for a stretch
     if stored.kind in ("FLOAT", "DOUBLE"):
         return f"CASE WHEN NOT isnan({key}) THEN {key}::DOUBLE END"
     return microseconds_of(key) if is_moment(stored) else key
@@ -107,10 +108,14 @@ def is_moment(stored: Stored) -> bool:
 
 
 def _profile(
-    connection: duckdb.DuckDBPyConnection, stored: Stored, cell: str, rows: int
+    connection: duckdb.DuckDBPyConnection, table: Path, stored: Stored, cell: str, rows: int
 ) -> tuple[dict[str, Any], list[Warning]]:
+    if stored.size is not None:
+        return vectors.describe(connection, table, stored.key, stored.size, rows), []
     if stored.kind == "VARCHAR":
-        facts, odd = profile_text(connection, stored.name, cell, "stretch", rows, nested=stored.nested)
+        facts, odd = profile_text(
+            connection, stored.name, cell, "stretch", rows, nested=stored.nested, chosen=stored.chosen
+        )
         return facts | {"missing": rows - facts.pop("known")}, odd
     known = _known_values(connection, cell)
     missing = {"missing": rows - len(known)}
@@ -139,6 +144,7 @@ def _known_values(connection: duckdb.DuckDBPyConnection, cell: str) -> NDArray[A
 
 def _arrays(facts: dict[str, Any]) -> list[str]:
     """The arrays that a column is a row of."""
-    arrays = {"number": "number_row", "integer": "number_row", "datetime": "moment_row"}
+    numbers = dict.fromkeys(("number", "integer", "vector"), "number_row")
+    arrays = {**numbers, "datetime": "moment_row"}
     found = [arrays[facts["type"]]] if facts["type"] in arrays else []
     return [*found, "code_row"] if facts.get("values") is not None else found

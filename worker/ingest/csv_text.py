@@ -1,182 +1,185 @@
-"""CSV as text: encoding, dialect, and where exactly a broken file is broken.
+"""CSV: read once where a sample of its rows shows what they are, and once more where a later row disagrees."""
 
-The dialect is settled here and handed to the reader. Left to guess, it would rather skip the first rows of a ragged
-file than refuse it.
-"""
-
-import codecs
 import csv
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any
 
 import duckdb
 
 from core import errors
-from worker.ingest.columns import check_names, quoted
+from core.dialect import Dialect
+from core.profile import Warning
+from worker.ingest import csv_form, grammar, table
+from worker.ingest.columns import check_names
+from worker.ingest.compressed import expanded
+from worker.ingest.csv_form import MAX_LINE, Form
+from worker.ingest.encoding import as_utf8
+from worker.ingest.grammar import NOTHING, TEXT, Cells, Misfit
+from worker.ingest.reader import Desk, literal, refuse_too_large
+from worker.ingest.table import Cell, Written
 
-if TYPE_CHECKING:
-    from _csv import Reader
-
-DELIMITERS = ",;\t|"
 MISSING = ["", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL"]
-BLOCK = 1024 * 1024
-MAX_LINE = 1024 * 1024
+# Missing where they stand among numbers or dates; a value as any other in a table without such columns.
+PERHAPS_MISSING = frozenset(["?", "-", "--", ".", "*", "None", "none", "n/a", "na", "<NA>", "NAN", "NaT", "missing"])
+SAMPLE_ROWS, SAMPLE_CELLS = 10_000, 500_000
 
-PADDED = "PADDED"  # numbers with spaces around them, some of which the reader takes for text
-NUMBER = r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?"
-# By what the reader finds: how to tell that it is wrong.
-MISREAD = {
-    "BOOLEAN": "bool_or(lower({0}) NOT IN ('true', 'false'))",
-    "BIGINT": "bool_or(contains(lower({0}), 'x') OR contains(lower({0}), 'b'))",
-    "VARCHAR": "bool_or({0} <> trim({0}))",
-}
-IS_PADDED = (
-    f"bool_and(regexp_full_match(trim({{0}}), '{NUMBER}|{'|'.join(MISSING)}')) "
-    f"AND bool_or(regexp_full_match(trim({{0}}), '{NUMBER}'))"
-)
+
+def convert(desk: Desk) -> tuple[Written, dict[str, Any]]:
+    """The table, and the dialect that it was read with."""
+    asked = desk.asked.dialect
+    source, compression = expanded(desk.source, desk.folder, desk.expanded_bytes)
+    source, encoding = as_utf8(source, desk.folder, asked.encoding)
+    form = csv_form.inspect(source, asked)
+    refuse_too_large(0, len(form.first))
+    sample = max(1, min(SAMPLE_ROWS, SAMPLE_CELLS // len(form.first)))
+    try:
+        understood = _understand(desk, source, form, _first_thoughts(form, asked), sample)
+        try:
+            written = _write(desk, understood)
+        except Misfit:
+            understood = _understand(desk, source, form, understood.columns, None)
+            written = _write(desk, understood)
+    except duckdb.OutOfMemoryException:
+        raise
+    except (duckdb.Error, Misfit, UnicodeDecodeError) as error:
+        raise _explained(source, form, str(error)) from error
+    warnings = [*written.warnings, *understood.warnings]
+    if encoding != asked.encoding and not encoding.startswith("utf"):
+        message = f"The file does not say its encoding; it was taken for {encoding}."
+        warnings.insert(0, Warning(code="encoding_guessed", message=message))
+    said = understood.dialect.model_dump(exclude={"sheet"}) | {"encoding": encoding, "compression": compression}
+    return replace(written, warnings=warnings), said
 
 
 @dataclass(frozen=True)
-class Dialect:
-    delimiter: str
-    header: bool
-    names: list[str] | None  # of the header, where there is one
-    blank_lines: int  # before the first row: the reader would take them for it
+class Understood:
+    """What a CSV is taken for, by the rows that were looked at."""
 
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "delimiter": self.delimiter,
-            "quote": '"',
-            "header": self.header,
-            "encoding": "utf-8",
-            "missing_values": MISSING,
+    call: str
+    parameters: list[Any]
+    names: list[str]
+    columns: list[Cells]
+    dialect: Dialect
+    warnings: list[Warning]
+
+
+def _first_thoughts(form: Form, asked: Dialect) -> list[Cells]:
+    """Everything is possible that was not said otherwise; a comma between two fields is no decimal mark."""
+    decimal = asked.decimal or ("." if form.delimiter == "," else None)
+    dates = [*grammar.ISO, *map(grammar.dated, asked.date_formats)] if asked.date_formats else [grammar.MAYBE_A_DATE]
+    numbers = [kind for kind in grammar.NUMBERS if decimal is None or kind.decimal in (None, decimal)]
+    kinds = [grammar.BOOLEAN, *numbers, *dates]
+    words = PERHAPS_MISSING.union(MISSING[1:]) if asked.missing_values is None else frozenset(asked.missing_values)
+    return [Cells(f"c{place}", kinds, words) for place in range(len(form.first))]
+
+
+def _understand(
+    desk: Desk,
+    source: Path,
+    form: Form,
+    thoughts: Sequence[Cells],
+    sample: int | None,
+    *,
+    header: bool | None = None,
+) -> Understood:
+    """Decides on every part of the dialect together: what is missing, which mark is decimal, and whether the first row
+    has the names all follow from what the columns hold."""
+    asked = desk.asked.dialect
+    header = asked.header if header is None else header
+    missing = MISSING if asked.missing_values is None else asked.missing_values
+    call, parameters = _call(source, form, header is not False, missing)
+    if sample is not None:  # kept, as it is asked more than once
+        query = f"CREATE OR REPLACE TEMP TABLE sample AS SELECT * FROM {call} LIMIT {sample}"  # noqa: S608
+        desk.connection.execute(query, parameters)
+    rows, given = (call, parameters) if sample is None else ("sample", [])
+    thoughts = grammar.fitting(desk.connection, rows, given, thoughts)
+    day_first = form.delimiter == ";" or asked.decimal == ","
+    columns, doubts = grammar.settled(thoughts, asked.decimal, day_first=day_first)
+    if header is None and not _is_header(desk.connection, form.first, columns):
+        return _understand(desk, source, form, thoughts, sample, header=False)
+
+    typed = [one for one in columns if one.kind not in (TEXT, NOTHING)]
+    missing = list(dict.fromkeys([*missing, *sorted({word for one in typed for word in one.words})]))
+    formats = dict.fromkeys(one.kind.date_format for one in typed if one.kind.date_format)
+    dialect = asked.model_copy(
+        update={
+            "delimiter": form.delimiter,
+            "quote": form.quote,
+            "header": header is not False,
+            "decimal": asked.decimal or next((one.kind.decimal for one in typed if one.kind.decimal), "."),
+            "missing_values": missing,
+            "date_formats": list(formats) or asked.date_formats or [],
         }
-
-
-def inspect(source: Path) -> Dialect:
-    """Checks that the whole file is text, and reads its first line.
-
-    Raises `CsvEncoding`, `CsvMalformed`, `DatasetEmpty` or a problem of its column names.
-    """
-    _check_text(source)
-    with source.open(encoding="utf-8-sig", newline="") as text:
-        first, blank_lines = text.readline(MAX_LINE), 0
-        while first and not first.strip():
-            first, blank_lines = text.readline(MAX_LINE), blank_lines + 1
-        if not first.strip():
-            raise errors.DatasetEmpty()
-        outside_quotes = re.sub(r'"[^"]*"?', "", first)
-        delimiter = max(DELIMITERS, key=lambda candidate: (outside_quotes.count(candidate), candidate == ","))
-        rows = _rows(text, delimiter, blank_lines)
-        try:
-            names = next(rows)
-        except csv.Error as error:
-            raise _broken(error, rows.line_num) from error
-    header = not all(_is_number(name) for name in names)
-    return Dialect(delimiter, header, check_names(names) if header else None, blank_lines)
-
-
-def scan(
-    connection: duckdb.DuckDBPyConnection, source: Path, dialect: Dialect
-) -> tuple[str, list[Any], list[tuple[str, str]]]:
-    """The reader's call with its parameters, and the columns it finds: key and type.
-
-    Types are those of the whole file by a strict grammar: the reader would take `yes` for true and `0x10` for 16.
-    """
-    call = (
-        "read_csv(?, delim = ?, header = ?, nullstr = ?, skip = ?, quote = '\"', escape = '\"', comment = '', "
-        f"sample_size = -1, strict_mode = true, null_padding = false, max_line_size = {MAX_LINE}"
     )
-    parameters: list[Any] = [str(source), dialect.delimiter, dialect.header, MISSING, dialect.blank_lines]
-    found = connection.execute(f"DESCRIBE SELECT * FROM {call})", parameters).fetchall()  # noqa: S608
-    columns = [(key, kind) for key, kind, *_ in found]
-
-    def which(checks: dict[int, str]) -> list[int]:
-        """The columns of which a check over all their cells as text is true."""
-        if not checks:
-            return []
-        asked = ", ".join(check.format(quoted(columns[place][0])) for place, check in checks.items())
-        text = f"SELECT {asked} FROM {call}, all_varchar = true)"  # noqa: S608
-        answers = connection.execute(text, parameters).fetchall()[0]
-        return [place for place, answer in zip(checks, answers, strict=True) if answer]
-
-    misread = which({place: MISREAD[kind] for place, (_, kind) in enumerate(columns) if kind in MISREAD})
-    padded = which({place: IS_PADDED for place in misread if columns[place][1] == "VARCHAR"})
-    for place in misread:
-        columns[place] = (columns[place][0], PADDED if place in padded else "VARCHAR")
-    types = ["VARCHAR" if kind == PADDED else kind for _, kind in columns]
-    return f"{call}, types = ?)", [*parameters, types], columns
+    names = [f"column{place}" for place in range(len(columns))] if header is False else check_names(form.first)
+    warnings = [
+        Warning(
+            code="ambiguous_dates",
+            message=f"Day and month could be the other way round; read as `{columns[place].kind.date_format}`.",
+            column=names[place],
+        )
+        for place in doubts
+    ]
+    call, parameters = _call(source, form, header is not False, missing)
+    return Understood(call, parameters, names, columns, dialect, warnings)
 
 
-def explain(source: Path, message: str) -> errors.CsvMalformed:
+def _call(source: Path, form: Form, header: bool, missing: Sequence[str]) -> tuple[str, list[Any]]:
+    """The reader's call with its parameters: all columns as text, under names that say nothing."""
+    columns = ", ".join(f"'c{place}': 'VARCHAR'" for place in range(len(form.first)))
+    call = (
+        f"read_csv(?, auto_detect = false, columns = {{{columns}}}, delim = ?, quote = ?, escape = ?, header = ?, "
+        f"nullstr = ?, skip = ?, comment = '', strict_mode = true, null_padding = false, max_line_size = {MAX_LINE})"
+    )
+    return call, [str(source), form.delimiter, form.quote, form.quote, header, missing, form.skipped]
+
+
+def _is_header(connection: duckdb.DuckDBPyConnection, first: Sequence[str], columns: Sequence[Cells]) -> bool:
+    """A word above a column of numbers is its name; a number there is not, unless it may be a year."""
+    numbers = [name for name in first if re.fullmatch(grammar.ANY_NUMBER, name.strip())]
+    if len(numbers) == len(first):
+        return False
+    typed = [
+        (name.strip(), one.kind) for name, one in zip(first, columns, strict=True) if one.kind not in (TEXT, NOTHING)
+    ]
+    if not typed:
+        return True
+    checks = ", ".join(kind.check.format(literal(name)) for name, kind in typed)
+    fit = connection.execute(f"SELECT {checks}").fetchall()[0]
+    years = [name for name in numbers if re.fullmatch(r"(19|20)\d\d", name)]
+    return not all(fit) or (len(numbers) > 1 and len(set(years)) == len(numbers))
+
+
+def _write(desk: Desk, understood: Understood) -> Written:
+    cells = [
+        Cell(name, grammar.checked(one), one.sql)
+        for name, one in zip(understood.names, understood.columns, strict=True)
+    ]
+    return table.write(desk, understood.call, understood.parameters, cells, understood.dialect)
+
+
+def _explained(source: Path, form: Form, message: str) -> errors.CsvMalformed:
     """Why the reader gave up, with the row: ours to find, for the reader's own text quotes the data."""
-    dialect = inspect(source)
-    with source.open(encoding="utf-8-sig", newline="") as text:
-        rows = _rows(text, dialect.delimiter, dialect.blank_lines)
+    with csv_form.opened(source) as text:
+        rows = csv_form.rows(text, form)
         try:
             expected = len(next(rows))
             for number, row in enumerate(rows, 2):
                 if row and len(row) != expected:
                     return errors.CsvMalformed(
-                        f"Row {number} has {len(row)} fields where the header has {expected}.",
+                        f"Row {number} has {len(row)} fields where the first has {expected}.",
                         row=number,
                         fields=len(row),
                         expected=expected,
                     )
         except csv.Error as error:
-            return _broken(error, rows.line_num)
+            return csv_form.broken(error, rows.line_num)
         if isinstance(text.newlines, tuple):
             return errors.CsvMalformed("The lines end in different ways (LF, CRLF, CR); save the file with one.")
     if re.search(r"maximum line size of \d+ bytes exceeded", message, re.IGNORECASE):
-        return _too_long()
+        return csv_form.too_long()
     line = re.search(r"Line: (\d+)", message)
     return errors.CsvMalformed(row=int(line[1])) if line else errors.CsvMalformed()
-
-
-def _rows(text: TextIO, delimiter: str, blank_lines: int) -> "Reader":
-    """The rows from the first that is not blank."""
-    csv.field_size_limit(MAX_LINE)
-    text.seek(0)
-    for _ in range(blank_lines):
-        text.readline()
-    return csv.reader(text, delimiter=delimiter, strict=True)
-
-
-def _broken(error: csv.Error, line: int) -> errors.CsvMalformed:
-    if "field limit" in str(error):
-        return _too_long()
-    return errors.CsvMalformed(
-        f"A quotation mark is not closed, or stands in mid field, at or before line {line}.", row=line
-    )
-
-
-def _too_long() -> errors.CsvMalformed:
-    return errors.CsvMalformed(f"A line is longer than {MAX_LINE:,} bytes.", limit_bytes=MAX_LINE)
-
-
-def _check_text(source: Path) -> None:
-    decoder, offset, tail = codecs.getincrementaldecoder("utf-8")(), 0, b""
-    with source.open("rb") as file:
-        while block := file.read(BLOCK):
-            if not offset and block.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-                raise errors.CsvEncoding("The file is UTF-16; save it as UTF-8 and send it again.", offset=0)
-            if (nul := block.find(b"\0")) >= 0:
-                raise errors.CsvMalformed(
-                    f"The file holds a NUL byte at offset {offset + nul}; is it text?", offset=offset + nul
-                )
-            try:
-                decoder.decode(block)
-            except UnicodeDecodeError as error:
-                at = offset - len(tail) + error.start
-                raise errors.CsvEncoding(f"The file is not UTF-8 text at byte {at}.", offset=at) from error
-            tail = decoder.getstate()[0]
-            offset += len(block)
-        if tail:
-            at = offset - len(tail)
-            raise errors.CsvEncoding(f"The file ends in mid character, at byte {at}.", offset=at)
-
-
-def _is_number(text: str) -> bool:
-    return re.fullmatch(r"\s*-?\d+(\.\d+)?([eE][+-]?\d+)?\s*", text) is not None

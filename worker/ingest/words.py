@@ -6,7 +6,7 @@ from typing import Any
 
 import duckdb
 
-from core.profile import MAX_VALUES, Warning
+from core.profile import MAX_VALUES, ColumnType, Warning
 from worker.ingest import dates, identifiers
 
 MAX_VALUE = 256  # characters of a category; longer ones are text
@@ -21,9 +21,19 @@ MAX_WORDS = 5  # between numbers: more are not words for a missing one
 
 
 def profile_text(
-    connection: duckdb.DuckDBPyConnection, column: str, cell: str, source: str, rows: int, *, nested: bool
+    connection: duckdb.DuckDBPyConnection,
+    column: str,
+    cell: str,
+    source: str,
+    rows: int,
+    *,
+    nested: bool,
+    chosen: ColumnType | None = None,
 ) -> tuple[dict[str, Any], list[Warning]]:
-    """The facts of the column named `column`, which is `cell` in `source`; and what is odd about its values."""
+    """The facts of the column named `column`, which is `cell` in `source`; and what is odd about its values.
+
+    `chosen` is the type that a user has given it.
+    """
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE counted AS SELECT {cell} AS value, count(*) AS count "  # noqa: S608
         f"FROM {source} WHERE {cell} IS NOT NULL GROUP BY 1"
@@ -34,7 +44,8 @@ def profile_text(
     )[0]
     found: dict[str, Any] = {"type": "category", "known": known, "distinct": distinct}
     found |= {"shortest": shortest, "longest": longest}
-    is_text = distinct > MAX_VALUES or (distinct > 50 and distinct > known / 2)
+    by_itself = distinct > 50 and distinct > known / 2
+    is_text = distinct > MAX_VALUES or (by_itself if chosen is None else chosen == "text")
     if is_text or nested or (longest or 0) > MAX_VALUE:
         found["type"] = "text"
         common = counted.ask("value, count", f"length(value) <= {MAX_VALUE} ORDER BY 2 DESC, 1 LIMIT {COMMON}")

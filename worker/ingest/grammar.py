@@ -1,0 +1,259 @@
+"""What a text may be read as, by one strict grammar, and which of it fits a whole column.
+
+`yes` is not true, `0x10` and `1_000` are no numbers, and `01234` is a postcode: the reader would take them for such.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any, Literal
+
+import duckdb
+
+from core.dialect import Dialect
+from worker.ingest.reader import literal
+
+STRETCH = 100  # columns asked about in one query
+
+WHOLE = r"[-+]?(0|[1-9]\d{0,17})"
+NUMBER = r"[-+]?((0|[1-9]\d*)(\{mark}\d*)?|\{mark}\d+)([eE][-+]?\d+)?|[-+]?(?i:inf(inity)?)"
+ANY_NUMBER = r"[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?"
+ISO_DATE = r"\d{4}-\d{1,2}-\d{1,2}"
+ISO_TIME = r"\d{1,2}:\d{2}(:\d{2}([.,]\d{1,9})?)?"
+ISO_OFFSET = r" ?(Z|UTC|[-+]\d{2}(:?\d{2})?)"
+DATE_LIKE = (
+    r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T].*)?|\d{1,2}:\d{2}.*|\d{1,2}[ -][A-Za-z]{3,9}[ -]\d{4}.*|"
+    r"[A-Za-z]{3,9} \d{1,2}, \d{4}.*"
+)
+
+DATES = {
+    r"\d{1,2}\.\d{1,2}\.\d{4}": ["%d.%m.%Y"],
+    r"\d{1,2}/\d{1,2}/\d{4}": ["%m/%d/%Y", "%d/%m/%Y"],
+    r"\d{1,2}-\d{1,2}-\d{4}": ["%d-%m-%Y", "%m-%d-%Y"],
+    r"\d{4}/\d{1,2}/\d{1,2}": ["%Y/%m/%d"],
+    r"\d{4}\.\d{1,2}\.\d{1,2}": ["%Y.%m.%d"],
+    r"\d{1,2}\.\d{1,2}\.\d{2}": ["%d.%m.%y"],
+    r"\d{1,2}/\d{1,2}/\d{2}": ["%m/%d/%y", "%d/%m/%y"],
+    r"\d{1,2} [A-Za-z]{3,9} \d{4}": ["%d %b %Y", "%d %B %Y"],
+    r"\d{1,2}-[A-Za-z]{3}-\d{4}": ["%d-%b-%Y"],
+    r"[A-Za-z]{3,9} \d{1,2}, \d{4}": ["%b %d, %Y", "%B %d, %Y"],
+}
+CLOCKS = {
+    "": "",
+    r" \d{1,2}:\d{2}": " %H:%M",
+    r" \d{1,2}:\d{2}:\d{2}": " %H:%M:%S",
+    r" \d{1,2}:\d{2} [APap][Mm]": " %I:%M %p",
+    r" \d{1,2}:\d{2}:\d{2} [APap][Mm]": " %I:%M:%S %p",
+}
+
+
+class Misfit(Exception):
+    """A row is not what the sample of rows was."""
+
+    SAID = "a value unlike the sample"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One way to read a text: SQL in which {0} stands for it."""
+
+    type: Literal["boolean", "integer", "number", "datetime", "text"]
+    check: str  # whether a text is one
+    cast: str  # the value of one that is
+    decimal: str | None = None  # the mark that it takes
+    date_format: str | None = None
+
+
+def _plain(sql: str) -> str:
+    """SQL in which no brace stands for anything."""
+    return sql.replace("{", "{{").replace("}", "}}")
+
+
+def _matching(pattern: str) -> str:
+    return f"regexp_full_match({{0}}, {_plain(literal(pattern))})"
+
+
+def _number(mark: str) -> Kind:
+    plain = "{0}" if mark == "." else "replace({0}, ',', '.')"
+    # A sign alone in front of the point is known to the cast, a text of infinity too.
+    return Kind("number", _matching(NUMBER.replace("{mark}", mark)), f"CAST({plain} AS DOUBLE)", decimal=mark)
+
+
+def dated(date_format: str, shape: str | None = None) -> Kind:
+    parsed = f"try_strptime({{0}}, {_plain(literal(date_format))})"
+    check = f"{parsed} IS NOT NULL"
+    if shape is not None:  # much cheaper to ask than to parse
+        check = f"CASE WHEN {_matching(shape)} THEN {check} ELSE false END"
+    return Kind("datetime", check, parsed, date_format=date_format)
+
+
+def _iso(pattern: str, cast: str) -> Kind:
+    return Kind("datetime", f"CASE WHEN {_matching(pattern)} THEN {cast} IS NOT NULL ELSE false END", cast)
+
+
+BOOLEAN = Kind("boolean", "lower({0}) IN ('true', 'false')", "CAST({0} AS BOOLEAN)")
+INTEGER = Kind("integer", _matching(WHOLE), "CAST({0} AS BIGINT)")
+POINT, COMMA = _number("."), _number(",")
+DATE = _iso(ISO_DATE, "TRY_CAST({0} AS DATE)")
+MOMENT = _iso(f"{ISO_DATE}[ T]{ISO_TIME}", "TRY_CAST(replace({0}, ',', '.') AS TIMESTAMP)")
+MOMENT_IN_ZONE = _iso(  # as its moment in UTC
+    f"{ISO_DATE}[ T]{ISO_TIME}({ISO_OFFSET})?",
+    "make_timestamp(epoch_us(TRY_CAST(replace({0}, ',', '.') AS TIMESTAMPTZ)))",
+)
+CLOCK = _iso(ISO_TIME, "TRY_CAST({0} AS TIME)")
+TEXT = Kind("text", "true", "{0}")
+NOTHING = Kind("text", "false", "{0}")  # of a column that is empty so far: any value says that more must be looked at
+OTHER_DATES = [
+    dated(date_format + clock, shape + clock_shape)
+    for (shape, formats), (clock_shape, clock) in product(DATES.items(), CLOCKS.items())
+    for date_format in formats
+]
+MAYBE_A_DATE = Kind("datetime", _matching(DATE_LIKE), "{0}")  # worth to be tried as all of them
+ISO = [DATE, MOMENT, MOMENT_IN_ZONE, CLOCK]
+NUMBERS = [INTEGER, POINT, COMMA]
+
+
+@dataclass(frozen=True)
+class Cells:
+    """A column of texts, and what is still thought possible of it."""
+
+    sql: str  # of the text
+    kinds: Sequence[Kind]  # to be tried
+    words: frozenset[str] = frozenset()  # that may turn out to mean a missing value
+    padded: bool = False  # with spaces around its values
+    known: int = 0
+
+    @property
+    def kind(self) -> Kind:
+        if not self.known:
+            return NOTHING
+        return self.kinds[0] if self.kinds else TEXT
+
+    @property
+    def text(self) -> str:
+        """Spaces around a number are none of it, and part of a text."""
+        return f"trim({self.sql})" if self.padded and self.kind is not TEXT else self.sql
+
+
+def fitting(
+    connection: duckdb.DuckDBPyConnection, call: str, parameters: Sequence[Any], columns: Sequence[Cells]
+) -> list[Cells]:
+    """What fits all cells of each column, of what was thought possible.
+
+    Asked of a sample first, it may be asked of the whole again: what fits that fits its sample.
+    """
+    found = _ask(connection, call, parameters, columns)
+    unsettled = [place for place, one in enumerate(found) if one.known and one.kind is MAYBE_A_DATE]
+    if unsettled:
+        tried = [replace(found[place], kinds=[*ISO, *OTHER_DATES]) for place in unsettled]
+        for place, one in zip(unsettled, _ask(connection, call, parameters, tried), strict=True):
+            found[place] = one
+    return [
+        replace(one, kinds=[kind for kind in one.kinds if kind is not MAYBE_A_DATE]) if one.known else one
+        for one in found
+    ]
+
+
+def _ask(
+    connection: duckdb.DuckDBPyConnection, call: str, parameters: Sequence[Any], columns: Sequence[Cells]
+) -> list[Cells]:
+    found: list[Cells] = []
+    for first in range(0, len(columns), STRETCH):
+        stretch = columns[first : first + STRETCH]
+        words = [sorted(one.words) for one in stretch]
+        # s: as it is, t: without spaces around, w: which of the words it is, as a bit, r: null where it is one
+        given = ", ".join(f"{one.sql} AS s{place}, trim({one.sql}) AS t{place}" for place, one in enumerate(stretch))
+        marked = ", ".join(f"{_bit(f't{place}', known)} AS w{place}" for place, known in enumerate(words))
+        rest = ", ".join(f"CASE WHEN w{place} = 0 THEN t{place} END AS r{place}" for place in range(len(stretch)))
+        asked = ", ".join(
+            f"count(r{place}), bool_or(s{place} <> t{place}), bit_or(w{place}), [{_all_are(one.kinds, f'r{place}')}]"
+            for place, one in enumerate(stretch)
+        )
+        answers = connection.execute(
+            f"SELECT {asked} FROM (SELECT *, {rest} FROM (SELECT *, {marked} FROM (SELECT {given} FROM {call})))",  # noqa: S608
+            parameters,
+        ).fetchall()[0]
+        for place, one in enumerate(stretch):
+            known, padded, bits, fits = answers[4 * place : 4 * place + 4]
+            there = frozenset(word for bit, word in enumerate(words[place]) if (bits or 0) >> bit & 1)
+            kinds = [kind for kind, fit in zip(one.kinds, fits, strict=True) if fit or not known]
+            found.append(replace(one, kinds=kinds, words=there, padded=bool(padded), known=known))
+    return found
+
+
+def _all_are(kinds: Sequence[Kind], text: str) -> str:
+    return ", ".join(f"bool_and({kind.check.format(text)}) FILTER ({text} IS NOT NULL)" for kind in kinds)
+
+
+def _bit(text: str, words: Sequence[str]) -> str:
+    cases = " ".join(f"WHEN {literal(word)} THEN {1 << bit}" for bit, word in enumerate(words))
+    return f"CASE {text} {cases} ELSE 0 END" if cases else "0"
+
+
+def settled(columns: Sequence[Cells], decimal: str | None, *, day_first: bool) -> tuple[list[Cells], list[int]]:
+    """Of several readings of the whole table the one that it most probably means, with one decimal mark and one order
+    of day and month; and the columns whose dates were in doubt."""
+    marks = {_mark_of(one) for one in columns} - {None}
+    mark = decimal or ("," if marks == {","} else ".")
+    orders = {kind.date_format for one in columns if len(one.kinds) == 1 for kind in one.kinds} - {None}
+
+    def rank(kind: Kind) -> tuple[bool, bool]:
+        if kind.date_format is None:
+            return (False, False)
+        return (kind.date_format not in orders, kind.date_format.startswith("%m") is day_first)
+
+    found = [
+        replace(one, kinds=sorted((kind for kind in one.kinds if kind.decimal in (None, mark)), key=rank))
+        for one in columns
+    ]
+    doubts = [place for place, one in enumerate(found) if one.kind.date_format not in orders and len(_starts(one)) > 1]
+    return found, doubts
+
+
+def _starts(one: Cells) -> set[str]:
+    """What may come first in the dates of a column."""
+    return {kind.date_format[:2] for kind in one.kinds if kind.date_format}
+
+
+def _mark_of(one: Cells) -> str | None:
+    """The mark that a column has in its numbers, if only one can be."""
+    found = {kind.decimal for kind in one.kinds if kind in NUMBERS} if one.known else set()
+    return found.pop() if len(found) == 1 else None
+
+
+def checked(one: Cells) -> str:
+    """The values of a column as SQL, which stops the reader where one does not fit after all."""
+    if one.kind is TEXT:
+        return one.sql
+    text = one.text
+    value = one.kind.cast.format(text)
+    missing = f"{text} IS NULL"
+    if one.padded and one.words:  # the reader knows those without spaces around
+        missing = f"({missing} OR {text} IN ({', '.join(map(literal, sorted(one.words)))}))"
+    known = f"WHEN {one.kind.check.format(text)} THEN {value}"
+    return f"CASE WHEN {missing} THEN NULL {known} ELSE error('{Misfit.SAID}') END"
+
+
+def read_as(chosen: str, text: str, dialect: Dialect) -> str:
+    """A text as a type that a user has chosen: what does not fit is missing."""
+    text = f"trim({text})" if chosen not in ("category", "text") else text
+    number = COMMA if dialect.decimal == "," else POINT
+    match chosen:
+        case "number":
+            kinds = [number]
+        case "integer":
+            value = number.cast.format(text)
+            fits = f"CASE WHEN {number.check.format(text)} THEN {value} = trunc({value}) AND abs({value}) < 1e15 END"
+            return f"CASE WHEN {fits} THEN CAST({value} AS BIGINT) END"
+        case "boolean":
+            return (
+                f"CASE WHEN lower({text}) IN ('true', 't', 'yes', 'y', '1') THEN true "
+                f"WHEN lower({text}) IN ('false', 'f', 'no', 'n', '0') THEN false END"
+            )
+        case "datetime":
+            moments = (DATE, MOMENT, MOMENT_IN_ZONE, *map(dated, dialect.date_formats or ()))
+            kinds = [replace(kind, cast=f"CAST({kind.cast} AS TIMESTAMP)") for kind in moments]
+        case _:
+            kinds = [TEXT]
+    cases = " ".join(f"WHEN {kind.check.format(text)} THEN {kind.cast.format(text)}" for kind in kinds)
+    return f"CASE {cases} END"
