@@ -20,7 +20,7 @@ from core.tables import Checkpoint, Dataset, Job
 from worker.relay import Relay
 from worker.trainer.order import Beginning, TableColumn, TrainingOrder
 
-ARRAYS = ("numbers.npy", "codes.npy")
+ARRAYS = ("numbers.npy", "codes.npy", "moments.npy")
 FOLDER = "backpropd-run-"
 
 
@@ -66,6 +66,7 @@ def lay_out(claim: Claim, folder: Path) -> tuple[str, Relay]:
         columns=[TableColumn.model_validate(column) for column in found.columns],
         numbers=arrays.get("numbers.npy"),
         codes=arrays.get("codes.npy"),
+        moments=arrays.get("moments.npy"),
         start=None if job.start is None else _fetch_start(claim, Start.model_validate(job.start), folder),
         checkpoint=_fetch_checkpoint(claim, list(checkpoints), folder),
         folder=str(folder),

@@ -17,10 +17,19 @@ from core.spec import TrainingSpec
 from core.spec.metrics import ClassMetric, MetricName, NumberMetric, ProbabilityMetric, Task
 from worker.trainer.examples import Examples
 from worker.trainer.predictions import activated
+from worker.trainer.scaling import TargetScaling
 
 
-def measure(names: Sequence[MetricName], spec: TrainingSpec, logits: Tensor, examples: Examples) -> dict[str, float]:
+def measure(
+    names: Sequence[MetricName],
+    spec: TrainingSpec,
+    logits: Tensor,
+    examples: Examples,
+    scaling: TargetScaling | None = None,
+) -> dict[str, float]:
     """Each metric of (rows, units) logits against the target of these rows, which count by their `sample_weight`.
+
+    Numbers are measured in their own units.
 
     A metric that these rows do not define (one class only, no spread) is left out. Of several quantiles, the middle one
     is measured.
@@ -28,11 +37,14 @@ def measure(names: Sequence[MetricName], spec: TrainingSpec, logits: Tensor, exa
     assert spec.network.output is not None, "a resolved spec has its output"
     assert spec.task != "auto", "a resolved spec has its task"
     predicted = activated(logits, spec.network.output.activation)
+    if scaling is not None:
+        predicted = scaling.undone(predicted)
+    target, weight, outputs = examples.measured_target, examples.sample_weight, len(spec.targets)
     found: dict[str, float] = {}
     for name in names:
         try:
             with warnings.catch_warnings(action="ignore"):  # of sklearn, where a class was never predicted: it is 0
-                value = _value(name, spec.task, predicted, examples.target, examples.sample_weight, len(spec.targets))
+                value = _value(name, spec.task, predicted, target, weight, outputs)
         except ValueError:
             continue
         if value == value:
