@@ -25,7 +25,8 @@ from core.spec.features import (
 )
 
 MAX_ONE_HOT = 32  # categories; more of them become a learned vector
-MIN_FREQUENCY = 10  # training rows: of fewer, a category of its own is learned by heart
+RARE = 0.01  # share of the rows: of fewer, a category is learned by heart; but 10 rows are enough in any table
+RARE_ROWS = 10
 INDICATED = 0.05  # share of missing values from which on a number says that it was missing
 HOUR, DAY = 3600, 86_400  # seconds
 
@@ -44,7 +45,7 @@ def choose(column: Column, asked: Features, rows: int) -> ColumnChoice | None:
         impute = "mode" if kind == ORDINAL else "median"
         defaults |= {"impute": impute, "missing_indicator": _tells_something(column, rows), "scale": "standard"}
     if "min_frequency" in kind.fields:
-        defaults |= {"impute": "none", "min_frequency": MIN_FREQUENCY}
+        defaults |= {"impute": "none", "min_frequency": min(RARE_ROWS, max(1, int(RARE * rows)))}
     if kind == EMBEDDING:
         defaults["dimension"] = default_dimension(categories(column))
     if kind == DATETIME:

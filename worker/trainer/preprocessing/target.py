@@ -31,7 +31,9 @@ class Target(BaseModel):
     scaling: list[Affine] | None = None
 
 
-def read_target(order: TrainingOrder, table: Table, known: list[Any] | None) -> tuple[Target, NDArray[Any], Rows]:
+def read_target(
+    order: TrainingOrder, table: Table, known: list[Any] | None = None
+) -> tuple[Target, NDArray[Any], Rows]:
     """The target of every row, (rows,) int64 codes of classes or (rows, columns) float32, and the rows that have one.
 
     The order of classes is that of the column's values, or of the classes that are `known` already.
