@@ -377,6 +377,10 @@ class TargetNotPositive(DataInvalid):
     """This loss needs positive targets: from 0 for `poisson`, above 0 for `gamma`."""
 
 
+class TargetScaleNotSupported(DataInvalid):
+    """Only numbers to predict are scaled, and not with the losses `poisson` and `gamma`; leave `target_scale` out."""
+
+
 class TargetNotLabels(DataInvalid):
     """Labels are columns of booleans, or of 0 and 1."""
 

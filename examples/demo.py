@@ -148,7 +148,8 @@ def features_of(preprocessing: dict[str, Any], rows: list[Row]) -> np.ndarray:
         values = [None if row[fitted["name"]] == "NA" else row[fitted["name"]] for row in rows]
         if fitted["type"] == "number":
             raw = np.array([fitted["imputed"] if value is None else float(value) for value in values], np.float32)
-            columns.append((raw - np.float32(fitted["mean"])) / np.float32(fitted["scale"]))
+            scaling = fitted["scaling"]
+            columns.append((raw - np.float32(scaling["center"])) / np.float32(scaling["scale"]))
         else:
             columns += [np.array([value == one for value in values], np.float32) for one in fitted["categories"]]
     return np.stack(columns, axis=1)

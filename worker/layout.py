@@ -21,7 +21,7 @@ from core.tables import Artifact, Checkpoint, Dataset, Inquiry, Job
 from worker.relay import Relay
 from worker.trainer.order import Beginning, TableColumn, TraceOrder, TrainingOrder
 
-ARRAYS = ("numbers.npy", "codes.npy")
+ARRAYS = ("numbers.npy", "codes.npy", "moments.npy")
 FOLDER = "backpropd-run-"
 
 
@@ -114,6 +114,7 @@ def _table(dataset: Dataset, folder: Path) -> dict[str, Any]:
         "columns": [TableColumn.model_validate(column) for column in dataset.columns],
         "numbers": arrays.get("numbers.npy"),
         "codes": arrays.get("codes.npy"),
+        "moments": arrays.get("moments.npy"),
     }
 
 

@@ -11,14 +11,15 @@ from core import errors
 from core.profile import Column, Warning
 from core.resolve import findings
 from core.resolve.columns import named
-from core.resolve.features import input_width, resolve_features
+from core.resolve.features import resolve_features
 from core.resolve.memory import memory_needed
 from core.resolve.output import resolve_network
 from core.resolve.split import resolve_split, rows_suffice
 from core.resolve.start import fits, taken_over
-from core.resolve.target import resolve_target
+from core.resolve.target import resolve_target, target_scale
 from core.resolve.trace import memory_of_trace
 from core.resolve.training import resolve_training
+from core.resolve.widths import embedded_numbers, input_width
 from core.spec import TrainingSpec
 from core.spec.network import MAX_PARAMETERS, parameter_count
 from core.start import Start
@@ -46,7 +47,7 @@ def resolve(spec: TrainingSpec, columns: Sequence[Column], rows: int, start: Sta
     target = resolve_target(spec, by_name, rows, warnings, start)
     weight = None if spec.sample_weight is None else _sample_weight(spec.sample_weight, target.columns, by_name)
     taken = {*spec.targets, *([weight.name] if weight else [])}
-    used = resolve_features(spec.features, taken, columns, by_name, warnings)
+    used = resolve_features(spec.features, taken, columns, by_name, rows, warnings)
     network, output, loss = resolve_network(spec.network, target, spec.training.loss)
     with_target = rows - max(column.missing for column in target.columns)
     rows_suffice(spec.split, with_target)
@@ -54,6 +55,7 @@ def resolve(spec: TrainingSpec, columns: Sequence[Column], rows: int, start: Sta
     resolved = spec.model_copy(
         update={
             "task": target.task,
+            "target_scale": target_scale(spec.target_scale, target, loss),
             "features": used,
             "split": split,
             "network": network,
@@ -65,11 +67,7 @@ def resolve(spec: TrainingSpec, columns: Sequence[Column], rows: int, start: Sta
     warnings += findings.find(spec, resolved, target, by_name, rows)
 
     inputs = sum(input_width(by_name[name], used.columns[name]) for name in used.include or [])
-    embedded = sum(
-        (len(by_name[name].values or []) + bool(by_name[name].missing) + 1) * choice.dimension
-        for name, choice in used.columns.items()
-        if choice.dimension is not None
-    )
+    embedded = sum(embedded_numbers(by_name[name], choice) for name, choice in used.columns.items())
     parameters = parameter_count(network.layers or [], output, inputs) + embedded
     if parameters > MAX_PARAMETERS:
         raise errors.ResourcesExceeded(

@@ -1,13 +1,12 @@
-"""What is learned from: a choice for each column, written out."""
+"""What is learned from: which columns, and a choice for each, written out."""
 
-import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import assert_never
 
 from core import errors
-from core.profile import Column, Warning
+from core.profile import MAX_VALUES, Column, Warning
+from core.resolve.choices import choose, kinds_of
 from core.resolve.columns import named
-from core.spec.data import ColumnChoice, Features
+from core.spec.features import ColumnChoice, Features, legal
 
 
 def resolve_features(
@@ -15,6 +14,7 @@ def resolve_features(
     taken: Collection[str],
     columns: Sequence[Column],
     by_name: Mapping[str, Column],
+    rows: int,
     warnings: list[Warning],
 ) -> Features:
     """`taken` are the columns that are something else: targets, and what rows count."""
@@ -28,31 +28,21 @@ def resolve_features(
         named(name, by_name, pointer)
         _not_taken(name, taken, pointer)
 
-    candidates = [column for column in columns if column.name not in taken and column.name not in asked.exclude]
-    if asked.include is not None:
-        candidates = [column for column in candidates if column.name in asked.include]
-
     chosen: dict[str, ColumnChoice] = {}
-    for column in candidates:
-        choice = asked.columns.get(column.name, ColumnChoice())
-        if column.distinct == 0:
-            warnings.append(
-                Warning(code="column_all_missing", message="The column is empty and is left out.", column=column.name)
-            )
-        elif (settled := _choice(column, choice)) is not None:
-            chosen[column.name] = settled
-        elif choice != ColumnChoice():
-            raise _not_so(column, errors.pointer("spec", "features", "columns", column.name))
-        elif asked.include is not None:
-            raise _not_so(column, errors.pointer("spec", "features", "include", asked.include.index(column.name)))
+    for column in columns:
+        wanted = asked.include is None or column.name in asked.include
+        if column.name in taken or column.name in asked.exclude or not wanted:
+            continue
+        by_itself = asked.include is None and column.name not in asked.columns
+        if (reason := _left_out(column, rows, by_itself=by_itself)) is not None:
+            warnings.append(reason)
+        elif (choice := choose(column, asked, rows)) is not None:
+            chosen[column.name] = choice
+            warnings += _of_choice(column, choice)
+        elif by_itself:
+            warnings.append(Warning(code="column_not_used", message=_unusable(column), column=column.name))
         else:
-            warnings.append(
-                Warning(
-                    code="column_not_used",
-                    message=f"A column of type {column.type} cannot be a feature and is left out.",
-                    column=column.name,
-                )
-            )
+            raise _refused(column, asked)
     if not chosen:
         raise errors.NoFeatures()
     return Features(include=list(chosen), exclude=[], columns=chosen)
@@ -68,42 +58,65 @@ def _not_taken(name: str, taken: Collection[str], pointer: str) -> None:
         )
 
 
-def _choice(column: Column, asked: ColumnChoice) -> ColumnChoice | None:
-    """The choice written out, or None where this column cannot be taken so."""
-    is_number = column.number_row is not None
-    wanted = asked.type or ("number" if is_number and not asked.encode else "category")
-    match wanted:
-        case "number":
-            chosen = ColumnChoice(type="number", impute=asked.impute or "median", scale=asked.scale or "standard")
-            return chosen if is_number else None
-        case "category":
-            if column.code_row is None or asked.impute or asked.scale:
-                return None
-            dimension = asked.dimension or default_dimension(categories(column))
-            encode = asked.encode or "one_hot"
-            return ColumnChoice(type="category", encode=encode, dimension=dimension if encode == "embedding" else None)
-        case _:
-            assert_never(wanted)
+def _left_out(column: Column, rows: int, *, by_itself: bool) -> Warning | None:
+    """Why nothing can be learned from the column. What is asked for by name is left out only if empty."""
+    if column.distinct == 0 and (column.type != "vector" or column.missing == rows):
+        return Warning(code="column_all_missing", message="The column is empty and is left out.", column=column.name)
+    if not by_itself:
+        return None
+    if column.distinct == 1 and not column.missing:
+        return Warning(
+            code="constant_feature",
+            message="The column has one single value, so nothing can be learned from it: it is left out.",
+            column=column.name,
+            evidence={"distinct": 1},
+        )
+    if column.id_like is not None:
+        return Warning(
+            code="id_like_feature",
+            message="The column looks like an id of the row: what is learned from it holds for no other row. It is "
+            "left out; name it in `features.columns` to use it.",
+            column=column.name,
+            evidence={"mark": column.id_like, "distinct": column.distinct},
+        )
+    return None
 
 
-def _not_so(column: Column, pointer: str) -> errors.FeatureNotSupported:
-    message = f"A column of type {column.type} cannot be taken so."
+def _of_choice(column: Column, choice: ColumnChoice) -> list[Warning]:
+    unknown = sum(value not in choice.order for value in column.values or []) if choice.order else 0
+    if not unknown:
+        return []
+    message = f"{unknown} values of the column are not in its `order`, and count as missing."
+    return [Warning(code="values_not_in_order", message=message, column=column.name, evidence={"values": unknown})]
+
+
+def _refused(column: Column, asked: Features) -> errors.FeatureNotSupported:
+    """Why a column that is asked for cannot be taken as it is asked for."""
+    if column.name in asked.columns:
+        choice, pointer = asked.columns[column.name], errors.pointer("spec", "features", "columns", column.name)
+    else:
+        place = (asked.include or []).index(column.name)
+        choice, pointer = ColumnChoice(), errors.pointer("spec", "features", "include", place)
+    kinds = kinds_of(column)
+    message = f"{choice.words()} cannot be said of this column. {legal(kinds)}" if kinds else _unusable(column)
     found = {"pointer": pointer, "code": errors.FeatureNotSupported.code, "message": message}
-    return errors.FeatureNotSupported(column=column.name, type=column.type, errors=[found])
+    return errors.FeatureNotSupported(message, column=column.name, type=column.type, errors=[found])
 
 
-def categories(column: Column) -> int:
-    """What a category can be, at most: a missing value is one of its own."""
-    return len(column.values or []) + bool(column.missing)
-
-
-def default_dimension(categories: int) -> int:
-    """The width of a learned vector, by the rule of fastai (https://docs.fast.ai/tabular.model.html)."""
-    return min(600, round(1.6 * math.pow(categories, 0.56)))
-
-
-def input_width(column: Column, choice: ColumnChoice) -> int:
-    """Inputs of the first layer that this column becomes, at most."""
-    if choice.type == "number":
-        return 1
-    return categories(column) if choice.encode == "one_hot" else choice.dimension or 0
+def _unusable(column: Column) -> str:
+    """What to do with a column from which no network of numbers learns as it is."""
+    if column.date_format is not None:
+        return (
+            f"The values are dates written as text ({column.date_format}): send them as ISO 8601, such as 2024-01-31."
+        )
+    match column.type:
+        case "text":
+            return (
+                f"The column is text of {column.distinct:,} different values, which is left out: a network learns from "
+                f"numbers. Send numbers made of it, such as counts of words or an embedding in a vector column; or "
+                f"categories, of which a column has at most {MAX_VALUES:,}."
+            )
+        case "datetime":
+            return "The column was read before dates could be learned from, and is left out: upload the dataset again."
+        case _:
+            return f"A column of type {column.type} cannot be a feature and is left out."

@@ -6,7 +6,7 @@ from core.profile import Column, Warning
 from core.resolve.target import Target
 from core.resolve.training import label
 from core.spec import TrainingSpec
-from core.spec.data import Features
+from core.spec.features import Features
 
 LEAK = 0.97  # of `predicts`: the strongest honest columns of 280 real tables reach 0.96 (`docs/profile.md`)
 DOMINANT = 0.9  # of the rows: a class that is right so often when it is always said

@@ -5,7 +5,7 @@ from typing import Any
 
 from core import errors
 from core.spec import TrainingSpec
-from core.spec.data import Features
+from core.spec.features import Features
 from core.spec.losses import Auto
 from core.spec.network import AnyLayer, BatchNorm, Dense, LayerNorm, Network, Residual, RmsNorm
 from core.start import Start
@@ -19,6 +19,8 @@ def taken_over(spec: TrainingSpec, start: Start) -> TrainingSpec:
     earlier, changed = start.spec, dict[str, Any]()
     if spec.task == "auto":
         changed["task"] = earlier.task
+    if spec.target_scale == "auto":
+        changed["target_scale"] = earlier.target_scale
     if spec.network == Network():
         changed["network"] = earlier.network
     if isinstance(spec.training.loss, Auto):
@@ -27,6 +29,10 @@ def taken_over(spec: TrainingSpec, start: Start) -> TrainingSpec:
         if spec.features not in (Features(), earlier.features):
             raise _mismatch(
                 "/spec/features", "Its features are kept: leave `features` out, or say `preprocessing: refit`."
+            )
+        if spec.target_scale not in ("auto", earlier.target_scale):
+            raise _mismatch(
+                "/spec/target_scale", "Its scaling of the target is kept: leave it out, or say `preprocessing: refit`."
             )
         changed["features"] = earlier.features
     return spec.model_copy(update=changed)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, assert_never
 
 from core import errors
 from core.profile import Column, Warning
@@ -50,8 +50,29 @@ def resolve_target(
         task = _task(spec, columns[0], rows, warnings)
         found = Target(task, columns, _classes(columns[0], start) if task == "classification" else None)
     if found.task == "regression":
-        _numbers_fit(found, spec.training.loss, warnings)
+        _numbers_fit(found, spec, warnings)
     return found
+
+
+def target_scale(
+    asked: Literal["auto", "standard", "none"], target: Target, loss: AnyLoss
+) -> Literal["standard", "none"]:
+    """Numbers to predict are scaled, unless the network predicts their logarithm.
+
+    Raises `TargetScaleNotSupported` where there is nothing to scale.
+    """
+    scales = target.task == "regression" and not isinstance(loss, Poisson | Gamma)
+    match asked:
+        case "auto":
+            return "standard" if scales else "none"
+        case "standard" if not scales:
+            found = {"pointer": "/spec/target_scale", "code": errors.TargetScaleNotSupported.code}
+            message = errors.TargetScaleNotSupported.title()
+            raise errors.TargetScaleNotSupported(errors=[found | {"message": message}])
+        case "standard" | "none":
+            return asked
+        case _:
+            assert_never(asked)
 
 
 def _task(spec: TrainingSpec, target: Column, rows: int, warnings: list[Warning]) -> Task:
@@ -135,18 +156,19 @@ def _classes(target: Column, start: Start | None) -> list[Any]:
     return list(target.values)
 
 
-def _numbers_fit(target: Target, loss: AnyLoss, warnings: list[Warning]) -> None:
-    logarithm = isinstance(loss, Poisson | Gamma)
+def _numbers_fit(target: Target, spec: TrainingSpec, warnings: list[Warning]) -> None:
+    loss = spec.training.loss
+    raw = spec.target_scale == "none" and not isinstance(loss, Poisson | Gamma)
     for column in target.columns:
         least = column.minimum if column.minimum is not None else 0.0
         if least < 0 if isinstance(loss, Poisson) else least <= 0 if isinstance(loss, Gamma) else False:
             raise errors.TargetNotPositive(column=column.name, loss=loss.name, minimum=least)
-        if not logarithm and abs(column.mean or 0.0) + (column.std or 0.0) > LARGE_TARGET:
+        if raw and abs(column.mean or 0.0) + (column.std or 0.0) > LARGE_TARGET:
             warnings.append(
                 Warning(
                     code="target_not_scaled",
-                    message="The target's numbers are large, and are predicted as they are: the network takes many "
-                    "epochs to reach them. Send the target divided by its standard deviation, minus its mean, or raise "
+                    message="The target's numbers are large, and are learned as they are: the network takes many "
+                    "epochs to reach them. Set `target_scale` to `standard`, or raise "
                     "`training.optimizer.learning_rate`.",
                     column=column.name,
                 )

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from core.spec.data import Features, Resources, Split
+from core.spec.data import Resources, Split
+from core.spec.features import Features
 from core.spec.network import Network
 from core.spec.training import Trace, Training
 from core.spec.values import LIST, TEXT, TEXT_OR_LIST, ColumnName, Part, distinct
@@ -41,6 +42,12 @@ class TrainingSpec(Part):
     )
     target: Annotated[Annotated[ColumnName, TEXT] | Annotated[Targets, LIST], TEXT_OR_LIST] = Field(
         description="The column to predict, or several."
+    )
+    target_scale: Literal["auto", "standard", "none"] = Field(
+        default="auto",
+        description="`standard`: the network learns each number to predict minus its mean, divided by its standard "
+        "deviation; predictions, losses and metrics are in the target's own units. `auto` is `standard` for numbers, "
+        "`none` for classes, labels and the losses `poisson` and `gamma`.",
     )
     sample_weight: ColumnName | None = Field(
         default=None, description="The column that says what each row counts, in loss and metrics: numbers from 0."

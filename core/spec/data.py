@@ -1,49 +1,10 @@
-"""What is learned from which rows."""
+"""Which rows train, and on what."""
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, Strict, model_validator
+from pydantic import Field, Strict, model_validator
 
-from core.spec.values import INTEGRAL, ColumnName, Part, Seed, Share, distinct
-
-MAX_NAMED_COLUMNS = 10_000
-
-
-class ColumnChoice(Part):
-    type: Literal["number", "category"] | None = Field(default=None, description="Takes the column as this type.")
-    impute: Literal["median", "mean"] | None = Field(default=None, description="What a missing number becomes.")
-    scale: Literal["standard", "none"] | None = Field(
-        default=None, description="`standard`: minus the mean, divided by the standard deviation."
-    )
-    encode: Literal["one_hot", "embedding"] | None = Field(
-        default=None, description="How a category becomes numbers: one place each, or a learned vector."
-    )
-    dimension: Annotated[int, Strict(), Field(ge=1, le=1024), INTEGRAL] | None = Field(
-        default=None, description="Width of the learned vector; by default 1.6 x categories ** 0.56, at most 600."
-    )
-
-    @model_validator(mode="after")
-    def of_one_type(self) -> "ColumnChoice":
-        of_number, of_category = self.impute or self.scale, self.encode
-        if (of_number and (of_category or self.type == "category")) or (of_category and self.type == "number"):
-            raise ValueError("`impute` and `scale` are of numbers, `encode` is of categories")
-        if self.dimension is not None and self.encode != "embedding":
-            raise ValueError("`dimension` belongs to `encode: embedding`")
-        return self
-
-
-class Features(Part):
-    include: Annotated[list[ColumnName], AfterValidator(distinct)] | None = Field(
-        default=None,
-        max_length=MAX_NAMED_COLUMNS,
-        description="The columns to learn from; by default all but the target that can be used.",
-    )
-    exclude: Annotated[list[ColumnName], AfterValidator(distinct)] = Field(
-        default=[], max_length=MAX_NAMED_COLUMNS, description="Columns to leave out."
-    )
-    columns: dict[ColumnName, ColumnChoice] = Field(
-        default={}, max_length=MAX_NAMED_COLUMNS, description="Choices for single columns."
-    )
+from core.spec.values import INTEGRAL, Part, Seed, Share
 
 
 class Split(Part):

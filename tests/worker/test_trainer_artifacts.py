@@ -60,7 +60,8 @@ def _inputs(described: dict[str, Any], table: Read) -> NDArray[np.float32]:
         if one["type"] == "number":
             raw = table.numbers(one["name"])
             filled = np.where(np.isfinite(raw), raw, np.float32(one["imputed"]))
-            columns.append((filled - np.float32(one["mean"])) / np.float32(one["scale"]))
+            scaling = one["scaling"]
+            columns.append((filled - np.float32(scaling["center"])) / np.float32(scaling["scale"]))
         else:
             values = table.values(one["name"])
             columns += [np.array([value == category for value in values], np.float32) for category in one["categories"]]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from core.errors import TargetHasInfinity
 from tests.worker.factories import Read, order_for, read, table_text
 from worker.trainer.preprocessing import (
+    Affine,
     CategoryInput,
     NumberInput,
     Preprocessing,
@@ -41,7 +42,8 @@ def _by_hand(described: dict[str, Any], table: Read) -> NDArray[np.float32]:
         if one["type"] == "number":
             raw = table.numbers(one["name"])
             filled = np.where(np.isfinite(raw), raw, np.float32(one["imputed"]))
-            columns.append((filled - np.float32(one["mean"])) / np.float32(one["scale"]))
+            scaling = one["scaling"]
+            columns.append((filled - np.float32(scaling["center"])) / np.float32(scaling["scale"]))
         else:
             values = table.values(one["name"])
             columns += [np.array([value == category for value in values], np.float32) for category in one["categories"]]
@@ -51,9 +53,9 @@ def _by_hand(described: dict[str, Any], table: Read) -> NDArray[np.float32]:
 def test_a_missing_number_becomes_the_median(tmp_path: Path) -> None:
     table = read(tmp_path / "data", "x,y\n1,0\n,1\n2,0\n9,1\n")
 
-    fitted, features = _fit(tmp_path, table, {"x": {"scale": "none"}})
+    fitted, features = _fit(tmp_path, table, {"x": {"scale": "none", "missing_indicator": False}})
 
-    assert fitted.inputs == [NumberInput(name="x", imputed=2.0, mean=0.0, scale=1.0)]
+    assert fitted.inputs == [NumberInput(name="x", imputed=2.0, scaling=Affine(center=0.0, scale=1.0))]
     assert features[:, 0].tolist() == [1, 2, 2, 9]
 
 
@@ -87,10 +89,11 @@ def test_standard_scaling_gives_mean_zero_and_deviation_one(tmp_path: Path) -> N
 def test_a_constant_column_becomes_zeros(tmp_path: Path, value: str) -> None:
     table = read(tmp_path / "data", "x,z,y\n" + "".join(f"{value},{row},{row % 2}\n" for row in range(60)))
 
-    fitted, features = _fit(tmp_path, table, {})
+    fitted, features = _fit(tmp_path, table, {"x": {"type": "number"}})
 
     assert isinstance(fitted.inputs[0], NumberInput)
-    assert fitted.inputs[0].scale == 1.0
+    assert isinstance(fitted.inputs[0].scaling, Affine)
+    assert fitted.inputs[0].scaling.scale == 1.0
     assert features[:, 0].tolist() == [0.0] * 60
 
 
@@ -152,7 +155,8 @@ def test_rows_outside_the_training_rows_change_nothing(tmp_path: Path) -> None:
     tame = read(tmp_path / "tame", head + "3,red,1\n5,blue,0\n")
     wild = read(tmp_path / "wild", head + "-1e30,green,1\n,,0\n")
 
-    fitted = [_fit(tmp_path / name, table, {}, rows=FIRST_THREE)[0] for name, table in (("a", tame), ("b", wild))]
+    choice = {"x": {"missing_indicator": False}}
+    fitted = [_fit(tmp_path / name, table, choice, rows=FIRST_THREE)[0] for name, table in (("a", tame), ("b", wild))]
 
     assert fitted[0] == fitted[1]
 
@@ -160,7 +164,8 @@ def test_rows_outside_the_training_rows_change_nothing(tmp_path: Path) -> None:
 def test_ten_lines_of_numpy_agree_to_the_bit(tmp_path: Path) -> None:
     table = read(tmp_path / "data", table_text(300).replace("kind", "y"))
 
-    fitted, features = _fit(tmp_path, table, {"wet": {"type": "category"}}, rows=np.arange(100))
+    choices = {"wet": {"type": "category"}, "width": {"missing_indicator": False}}
+    fitted, features = _fit(tmp_path, table, choices, rows=np.arange(100))
 
     assert features.dtype == np.float32
     assert features.shape[1] == len(fitted.features) == 8
@@ -200,7 +205,8 @@ def test_an_infinite_number_to_predict_is_refused_with_its_rows(tmp_path: Path) 
 def test_one_column_of_a_wide_table_is_read_alone(tmp_path: Path) -> None:
     names = [f"n{place}" for place in range(40)]
     table = read(tmp_path / "data", ",".join([*names, "y"]) + "\n" + (",".join(["1.5"] * 40) + ",0\n") * 5000)
-    order = order_for(tmp_path / "job", table, {"target": "y", "task": "regression", "split": {"validation": 0}})
+    spec = {"target": "y", "task": "regression", "split": {"validation": 0}, "features": {"include": names}}
+    order = order_for(tmp_path / "job", table, spec)
 
     column = Table(order).number(order.column("n7"))
 

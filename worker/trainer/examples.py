@@ -16,6 +16,7 @@ class Examples:
     codes: Tensor | None = None  # (rows, embedded categories) int32: the place of its vector, 0 is unknown
     weight: Tensor | None = None  # (rows,) float32, above 0: what a row counts in the loss
     sample_weight: Tensor | None = None  # (rows,) float32, above 0: what it counts in metrics
+    unscaled_target: Tensor | None = None  # (rows, outputs) float32: in its own units, where `target` is scaled
 
     def __len__(self) -> int:
         return len(self.target)
@@ -47,10 +48,15 @@ class Examples:
     def without_inputs(self, rows: Tensor) -> "Examples":
         """These rows' target and what they count: all that metrics need of them, without a copy of the features."""
         sample_weight = None if self.sample_weight is None else self.sample_weight[rows]
-        return Examples(self.features[:0], self.target[rows], sample_weight=sample_weight)
+        return Examples(self.features[:0], self.measured_target[rows], sample_weight=sample_weight)
+
+    @property
+    def measured_target(self) -> Tensor:
+        """What metrics compare predictions with."""
+        return self.target if self.unscaled_target is None else self.unscaled_target
 
     def to(self, device: torch.device) -> "Examples":
         return Examples(*(None if one is None else one.to(device) for one in self._tensors()))  # type: ignore[arg-type]
 
     def _tensors(self) -> tuple[Tensor | None, ...]:
-        return self.features, self.target, self.codes, self.weight, self.sample_weight
+        return self.features, self.target, self.codes, self.weight, self.sample_weight, self.unscaled_target

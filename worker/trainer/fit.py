@@ -29,6 +29,7 @@ from worker.trainer.network import Network, as_function
 from worker.trainer.precision import autocast
 from worker.trainer.predictions import logits_of
 from worker.trainer.regularization import limit_norms, norm_limits, penalty_of
+from worker.trainer.scaling import TargetScaling
 from worker.trainer.schedules import Length, factor
 from worker.trainer.state import TrainingState
 from worker.trainer.stopping import is_over_time, keep_the_best, reason_to_stop
@@ -57,18 +58,24 @@ class StepDone:
 
 
 def fit(
-    spec: TrainingSpec, train: Examples, validation: Examples, state: TrainingState
+    spec: TrainingSpec,
+    train: Examples,
+    validation: Examples,
+    state: TrainingState,
+    scaling: TargetScaling | None = None,
 ) -> Iterator[EpochDone | StepDone]:
     """Trains from where `state` is to the end, and writes why it ended into `state.at.stop_reason`.
 
     `train_loss` is the mean loss of the rows as they were seen during the epoch, `valid_loss` that of the validation
-    rows after it. Where either is no number the training ends there, and `state.offence` says where that began.
+    rows after it. Where the target is scaled, both are said in its own units, and sums and gradients are not. Where
+    either loss is no number the training ends there, and `state.offence` says where that began.
     """
     training, network, updater, at = spec.training, state.network, state.updater, state.at
     parameters: list[Tensor] = list(network.parameters())
     weights = [parameter.detach() for parameter in parameters]
     forward, criterion = as_function(network), criterion_of(training.loss, output_of(spec).activation)
     gradient, penalty, limits = gradient_of(parameters), penalty_of(network), norm_limits(network)
+    unit = 1.0 if scaling is None else scaling.loss_unit(training.loss)
     low_bits, probe = autocast(training.precision, train.features.device), Probe(network, train)
 
     def of_one_batch(rows: Tensor) -> tuple[Tensor, Tensor, Gradients]:
@@ -128,23 +135,23 @@ def fit(
                     at.stop_reason = "time_budget"
                     return
                 speed = (at.step - started_at_step) * len(rows) / (now - started)
-                yield StepDone(_facts(spec, state, epoch, vitals, {"train_loss": value}, speed))
+                yield StepDone(_facts(spec, state, epoch, vitals, {"train_loss": value * unit}, speed))
                 spoke = time.monotonic()  # what the listener did meanwhile was not training
 
         rows_seen = torch.cat(updates[: at.update]) if at.update else updates[0][:0]
-        state.metrics = {"train_loss": at.loss_sum / (at.weight_sum or 1.0)}
+        state.metrics = {"train_loss": at.loss_sum / (at.weight_sum or 1.0) * unit}
         if state.seen:
             logits = torch.cat(state.seen)
             state.seen.clear()
-            state.metrics |= _measured("train", spec, logits, train.without_inputs(rows_seen))
+            state.metrics |= _measured("train", spec, logits, train.without_inputs(rows_seen), scaling)
         if penalty is not None:
             state.metrics["penalty"] = float(penalty().detach())
         if len(validation) and state.offence is None:
             with state.averaged():
                 network.eval()
                 logits = logits_of(forward, validation)
-            valid_loss = float(criterion(logits, validation.target, validation.weight))
-            state.metrics |= {"valid_loss": valid_loss} | _measured("valid", spec, logits, validation)
+            valid_loss = float(criterion(logits, validation.target, validation.weight)) * unit
+            state.metrics |= {"valid_loss": valid_loss} | _measured("valid", spec, logits, validation, scaling)
         at.epoch, at.update = epoch, 0
         at.seconds += (now := time.monotonic()) - spoke
 
@@ -254,9 +261,11 @@ def clip(gradients: Gradients, training: Training) -> None:
         torch._foreach_mul_(gradients, (training.clip_norm / (norm + 1e-6)).clamp(max=1.0))
 
 
-def _measured(rows: str, spec: TrainingSpec, logits: Tensor, examples: Examples) -> dict[str, float]:
+def _measured(
+    rows: str, spec: TrainingSpec, logits: Tensor, examples: Examples, scaling: TargetScaling | None
+) -> dict[str, float]:
     """The metrics of the spec, each with the name of its rows before it."""
-    found = measure(spec.training.metrics or [], spec, logits.float(), examples)
+    found = measure(spec.training.metrics or [], spec, logits.float(), examples, scaling)
     return {f"{rows}_{name}": value for name, value in found.items()}
 
 

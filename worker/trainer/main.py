@@ -40,6 +40,7 @@ from worker.trainer.optimizers import updater
 from worker.trainer.order import TableOrder, TrainingOrder
 from worker.trainer.predictions import logits_of
 from worker.trainer.preparation import Prepared, prepare
+from worker.trainer.scaling import TargetScaling
 from worker.trainer.start import begin_with
 from worker.trainer.state import TrainingState
 from worker.trainer.trace import lay_open
@@ -120,7 +121,7 @@ def _follow(order: TrainingOrder, channel: Channel, now: TrainingState, prepared
     spec = _refit_spec(order.spec, now) if now.at.stage == "refit" else order.spec
     log_every = order.spec.training.log_every or 1
     _trace(spec, now, prepared)
-    for done in fit(spec, prepared.train, prepared.validation, now):
+    for done in fit(spec, prepared.train, prepared.validation, now, prepared.target_scaling):
         match done:
             case EpochDone(facts, felt):
                 if now.at.epoch % log_every == 0 or now.at.stop_reason:
@@ -230,7 +231,9 @@ def _export(
         "validation": prepared.validation,
         "test": prepared.test,
     }
-    report |= {name: _measured(spec, network, part) for name, part in parts.items() if len(part)}
+    report |= {
+        name: _measured(spec, network, part, prepared.target_scaling) for name, part in parts.items() if len(part)
+    }
     artifacts.write(
         Path(order.folder) / ARTIFACTS,
         order,
@@ -245,10 +248,11 @@ def _export(
     return Trained(stop_reason=stop_reason, best=_best(spec, now), failed=failed)
 
 
-def _measured(spec: TrainingSpec, network: Network, part: Examples) -> dict[str, Any]:
+def _measured(spec: TrainingSpec, network: Network, part: Examples, scaling: TargetScaling | None) -> dict[str, Any]:
     logits = logits_of(as_function(network), part)
     loss = float(criterion_of(spec.training.loss, output_of(spec).activation)(logits, part.target, part.weight))
-    found = {"loss": loss, **measure(spec.training.metrics or [], spec, logits, part)}
+    unit = 1.0 if scaling is None else scaling.loss_unit(spec.training.loss)
+    found = {"loss": loss * unit, **measure(spec.training.metrics or [], spec, logits, part, scaling)}
     return {"rows": len(part), **{name: value if math.isfinite(value) else None for name, value in found.items()}}
 
 

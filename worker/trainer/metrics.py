@@ -18,10 +18,19 @@ from core.spec import TrainingSpec
 from core.spec.metrics import ClassMetric, MetricName, NumberMetric, ProbabilityMetric, Task
 from worker.trainer.examples import Examples
 from worker.trainer.predictions import activated
+from worker.trainer.scaling import TargetScaling
 
 
-def measure(names: Sequence[MetricName], spec: TrainingSpec, logits: Tensor, examples: Examples) -> dict[str, float]:
+def measure(
+    names: Sequence[MetricName],
+    spec: TrainingSpec,
+    logits: Tensor,
+    examples: Examples,
+    scaling: TargetScaling | None = None,
+) -> dict[str, float]:
     """Each metric of (rows, units) logits against the target of these rows, which count by their `sample_weight`.
+
+    Numbers are measured in their own units.
 
     A metric that these rows do not define (one class only, no spread, rows that count nothing) is left out. Of several
     quantiles, the middle one is measured.
@@ -33,11 +42,14 @@ def measure(names: Sequence[MetricName], spec: TrainingSpec, logits: Tensor, exa
     predicted = activated(logits, spec.network.output.activation)
     if spec.network.output.activation == "linear" and spec.task != "regression":
         predicted = (1 + predicted) / 2  # the margins of hinge, -1 and 1, where probabilities have 0 and 1
+    if scaling is not None:
+        predicted = scaling.undone(predicted)
+    target, weight, outputs = examples.measured_target, examples.sample_weight, len(spec.targets)
     found: dict[str, float] = {}
     for name in names:
         try:
             with warnings.catch_warnings(action="ignore"):  # of sklearn, where a class was never predicted: it is 0
-                value = _value(name, spec.task, predicted, examples.target, examples.sample_weight, len(spec.targets))
+                value = _value(name, spec.task, predicted, target, weight, outputs)
         except ValueError:
             continue
         if value == value:

@@ -18,6 +18,8 @@ class TableColumn(BaseModel):
     values: list[Any] | None = None  # all different values; a value's position is its code
     number_row: int | None = None  # row of `numbers`, float32, missing is NaN
     code_row: int | None = None  # row of `codes`, int32, missing is -1
+    moment_row: int | None = None  # row of `moments`, int64 seconds, missing is the least int64
+    size: int | None = None  # of a vector: it is that many rows of `numbers` from `number_row` on
 
 
 class Beginning(BaseModel):
@@ -39,6 +41,7 @@ class TableOrder(BaseModel):
     columns: list[TableColumn]
     numbers: str | None  # path of a .npy of shape (columns, rows)
     codes: str | None  # path of a .npy of shape (columns, rows)
+    moments: str | None = None  # path of a .npy of shape (columns, rows), int64 seconds
     folder: str  # private, for what is made
     start: Beginning | None = None
 

@@ -12,6 +12,7 @@ from worker.trainer import preprocessing, split
 from worker.trainer.examples import Examples
 from worker.trainer.order import TableOrder
 from worker.trainer.preprocessing import Preprocessing, Rows
+from worker.trainer.scaling import TargetScaling
 from worker.trainer.split import Parts
 
 
@@ -25,6 +26,11 @@ class Prepared:
     validation: Examples
     test: Examples
     unseen: dict[str, int] = field(default_factory=dict)  # rows of each column whose category kept preprocessing lacks
+
+    @property
+    def target_scaling(self) -> TargetScaling | None:
+        fitted = self.preprocessing.target
+        return None if fitted.scaling is None else TargetScaling(fitted.scaling, self.train.target.device)
 
 
 def prepare(order: TableOrder, device: torch.device, *, refit: bool, most: int | None = None) -> Prepared:
@@ -46,6 +52,7 @@ def prepare(order: TableOrder, device: torch.device, *, refit: bool, most: int |
         parts = Parts(together, parts.validation[:0], parts.test)
     fitted = kept or preprocessing.fit(order, table, target, parts.train)
     weight = preprocessing.weigh(order, target, values, sample_weight, parts.train)
+    scaled = None if fitted.target.scaling is None else preprocessing.scaled_target(fitted.target, values)
     _batch_norm_works(order, len(parts.train))
 
     def examples(rows: Rows) -> Examples:
@@ -53,10 +60,11 @@ def prepare(order: TableOrder, device: torch.device, *, refit: bool, most: int |
         features, codes = preprocessing.transform(fitted, order, table, rows)
         return Examples(
             features=torch.from_numpy(features),
-            target=torch.from_numpy(values[rows]),
+            target=torch.from_numpy(values[rows] if scaled is None else scaled[rows]),
             codes=None if codes is None else torch.from_numpy(codes),
             weight=None if weight is None else torch.from_numpy(weight[rows]),
             sample_weight=None if sample_weight is None else torch.from_numpy(sample_weight[rows]),
+            unscaled_target=None if scaled is None else torch.from_numpy(values[rows]),
         ).to(device)
 
     unseen = {} if kept is None else preprocessing.unseen_categories(fitted, order, table, rows)

@@ -1,0 +1,194 @@
+"""Preprocessing is parameters: medians, scales, category lists, knots. They are fitted on training rows only, written
+to `preprocessing.json`, and everything that transforms (this process, the server, a user's ten lines) reads them there.
+
+Arithmetic is float32 from the float32-rounded raw value on, so that all of those agree; dates are integers until they
+have become a difference or a part.
+"""
+
+from collections.abc import Iterator
+from typing import Annotated, assert_never
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from core import errors
+from core.spec.features import ColumnChoice
+from worker.trainer.order import TableColumn, TableOrder
+from worker.trainer.preprocessing.categories import (
+    CategoryInput,
+    EmbeddingInput,
+    OrdinalInput,
+    embedding_codes,
+    fit_embedding,
+    fit_one_hot,
+    fit_ordinal,
+    one_hot_columns,
+    ordinal_columns,
+    unseen_rows,
+)
+from worker.trainer.preprocessing.dates import DatetimeInput, datetime_columns, fit_datetime
+from worker.trainer.preprocessing.numbers import NumberInput, fit_number, number_columns
+from worker.trainer.preprocessing.scaling import Affine, Quantiles
+from worker.trainer.preprocessing.table import Floats, Rows, Table
+from worker.trainer.preprocessing.target import (
+    Target,
+    fit_target,
+    read_sample_weight,
+    read_target,
+    scaled_target,
+    weigh,
+)
+from worker.trainer.preprocessing.vectors import VectorInput, fit_vector, vector_columns
+
+__all__ = [
+    "Affine",
+    "CategoryInput",
+    "DatetimeInput",
+    "EmbeddingInput",
+    "Floats",
+    "Input",
+    "NumberInput",
+    "OrdinalInput",
+    "Preprocessing",
+    "Quantiles",
+    "Rows",
+    "Table",
+    "Target",
+    "VectorInput",
+    "fit",
+    "read_sample_weight",
+    "read_target",
+    "scaled_target",
+    "transform",
+    "unseen_categories",
+    "weigh",
+]
+
+COLUMNS_AT_ONCE, ROWS_AT_ONCE = 64, 2048  # of the table, while its columns become rows
+
+Input = Annotated[
+    NumberInput | CategoryInput | OrdinalInput | EmbeddingInput | DatetimeInput | VectorInput,
+    Field(discriminator="type"),
+]
+
+
+class Preprocessing(BaseModel):
+    """The fitted values. `features` names the network's inputs in order; the vectors of embeddings come after them."""
+
+    model_config = ConfigDict(frozen=True)
+
+    inputs: list[Input]
+    features: list[str]
+    target: Target
+
+    def column_of(self, feature: int) -> str:
+        """The column that the input at this place was made of."""
+        return [one.name for one in self.inputs for _ in one.features][feature]
+
+    @property
+    def embeddings(self) -> list[EmbeddingInput]:
+        return [one for one in self.inputs if isinstance(one, EmbeddingInput)]
+
+
+def fit(order: TableOrder, table: Table, target: Target, rows: Rows) -> Preprocessing:
+    """Fits on the given rows: the training rows."""
+    chosen = order.spec.features.columns
+    inputs = [_fit(order.column(name), chosen[name], table, rows) for name in order.spec.features.include or []]
+    features = [name for one in inputs for name in one.features]
+    return Preprocessing(inputs=inputs, features=features, target=fit_target(order, table, target, rows))
+
+
+def _fit(column: TableColumn, choice: ColumnChoice, table: Table, rows: Rows) -> Input:
+    match choice.type:
+        case "number":
+            return fit_number(column.name, table.number(column)[rows], choice)
+        case "datetime":
+            return fit_datetime(column.name, table.moment(column)[rows], choice)
+        case "vector":
+            return fit_vector(column.name, lambda place: table.number(column, place)[rows], column.size or 0, choice)
+        case "category" | None:
+            codes = table.code(column)[rows]
+            match choice.encode:
+                case "embedding":
+                    return fit_embedding(column, codes, choice)
+                case "ordinal":
+                    return fit_ordinal(column, codes, choice)
+                case "one_hot" | None:
+                    return fit_one_hot(column, codes, choice)
+                case _:
+                    assert_never(choice.encode)
+        case _:
+            assert_never(choice.type)
+
+
+def transform(
+    preprocessing: Preprocessing, order: TableOrder, table: Table, rows: Rows
+) -> tuple[Floats, NDArray[np.int32] | None]:
+    """The network's inputs of these rows: (rows, features) float32, and (rows, embeddings) codes, if any.
+
+    Raises `StartMismatch` where a vector is not as long as in the rows of the fit.
+    """
+    features = np.empty((len(rows), len(preprocessing.features)), np.float32)
+    waiting: list[Floats] = []
+    place = 0
+    for fitted in preprocessing.inputs:
+        for column in _columns(fitted, order.column(fitted.name), table, rows):
+            waiting.append(column)
+            if len(waiting) == COLUMNS_AT_ONCE:
+                _write_columns(features, place, waiting)
+                place += len(waiting)
+                waiting.clear()
+    _write_columns(features, place, waiting)
+    embedded = [
+        embedding_codes(one, column, table.code(column)[rows])
+        for one in preprocessing.embeddings
+        for column in [order.column(one.name)]
+    ]
+    return features, np.stack(embedded, 1) if embedded else None
+
+
+def _columns(fitted: Input, column: TableColumn, table: Table, rows: Rows) -> Iterator[Floats]:
+    """The features that one column becomes, each of them (rows,)."""
+    match fitted:
+        case NumberInput():
+            return number_columns(fitted, table.number(column)[rows])
+        case CategoryInput():
+            return one_hot_columns(fitted, column, table.code(column)[rows])
+        case OrdinalInput():
+            return ordinal_columns(fitted, column, table.code(column)[rows])
+        case DatetimeInput():
+            return datetime_columns(fitted, table.moment(column)[rows])
+        case VectorInput():
+            if fitted.size != column.size:
+                raise errors.StartMismatch(
+                    f"Its vectors have {fitted.size} numbers, and here they have {column.size}.", column=column.name
+                )
+            return vector_columns(fitted, lambda place: table.number(column, place)[rows])
+        case EmbeddingInput():
+            return iter(())
+        case _:
+            assert_never(fitted)
+
+
+def _write_columns(features: Floats, place: int, columns: list[Floats]) -> None:
+    """Writes columns beside each other, a few rows at once: a column alone would touch every page of the table."""
+    for start in range(0, len(features), ROWS_AT_ONCE):
+        for offset, column in enumerate(columns):
+            features[start : start + ROWS_AT_ONCE, place + offset] = column[start : start + ROWS_AT_ONCE]
+
+
+def unseen_categories(preprocessing: Preprocessing, order: TableOrder, table: Table, rows: Rows) -> dict[str, int]:
+    """How many of these rows have a category that is unknown, by column."""
+    found: dict[str, int] = {}
+    for fitted in preprocessing.inputs:
+        match fitted:
+            case CategoryInput() | OrdinalInput() | EmbeddingInput():
+                column = order.column(fitted.name)
+                if unseen := unseen_rows(fitted, column, table.code(column)[rows]):
+                    found[fitted.name] = unseen
+            case NumberInput() | DatetimeInput() | VectorInput():
+                pass
+            case _:
+                assert_never(fitted)
+    return found

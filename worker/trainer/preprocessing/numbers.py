@@ -1,0 +1,81 @@
+"""A column of numbers, and what is done with each."""
+
+from collections.abc import Iterator
+from typing import Any, Literal, assert_never
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from core.spec.features import ColumnChoice, ImputeWord
+from worker.trainer.preprocessing.scaling import Scaling, fit_scaling, scaled, single
+from worker.trainer.preprocessing.table import Floats
+
+
+class NumberInput(BaseModel):
+    """feature = the value, or `imputed` where it is missing or infinite, scaled. With `missing_indicator` one more: 1
+    where it was missing, else 0."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    type: Literal["number"] = "number"
+    imputed: float
+    scaling: Scaling
+    missing_indicator: bool = False
+
+    @property
+    def features(self) -> list[str]:
+        return [self.name, *([f"{self.name}="] if self.missing_indicator else [])]
+
+
+def fit_number(name: str, raw: Floats, choice: ColumnChoice) -> NumberInput:
+    """Where these rows have no value at all, a missing one becomes 0."""
+    imputed, scaling = fit_filled(raw, choice)
+    return NumberInput(name=name, imputed=imputed, scaling=scaling, missing_indicator=bool(choice.missing_indicator))
+
+
+def fit_filled(raw: Floats, choice: ColumnChoice) -> tuple[float, Scaling]:
+    """The imputed value, and the scaling of the values with it in the place of those that are missing."""
+    finite = np.isfinite(raw)
+    known = raw if finite.all() else raw[finite]
+    imputed = single(imputed_of(known, choice.impute or "median", choice.fill_value))
+    filled = raw if known is raw else np.where(finite, raw, np.float32(imputed))
+    return imputed, fit_scaling(filled, choice.scale or "standard")
+
+
+def imputed_of(known: NDArray[Any], impute: ImputeWord, fill_value: Any) -> Any:
+    """What stands for a missing number; 0 where none is known."""
+    if impute == "constant":
+        return fill_value
+    if not len(known):
+        return 0
+    match impute:
+        case "median":
+            return _median(known)
+        case "mean":
+            return known.astype(np.float64).mean()
+        case "mode":
+            values, counts = np.unique(known, return_counts=True)
+            return values[counts.argmax()]  # of several, the least: they are sorted
+        case "none":
+            raise ValueError("numbers have no place for a missing one")
+        case _:
+            assert_never(impute)
+
+
+def _median(values: NDArray[Any]) -> float:
+    """As numpy's, in a third of its time: these are all numbers."""
+    middle = len(values) // 2
+    parted = np.partition(values, middle)
+    upper = float(parted[middle])
+    return upper if len(values) % 2 else (float(parted[:middle].max()) + upper) / 2
+
+
+def number_columns(fitted: NumberInput, raw: Floats) -> Iterator[Floats]:
+    """`raw` is overwritten."""
+    missing = ~np.isfinite(raw)
+    raw[missing] = fitted.imputed
+    yield scaled(raw, fitted.scaling)
+    if fitted.missing_indicator:
+        yield missing.astype(np.float32)
