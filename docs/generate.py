@@ -71,9 +71,7 @@ Where `y` is a number, these sections differ:
 {_fenced(_difference(_resolved("number", None), _resolved("category", ["low", "mid", "high"])))}
 
 Not fields, and just as fixed: weights begin Glorot uniform and biases at zero; preprocessing is fitted on the training
-rows only. A number that is missing becomes the `imputed` value of `preprocessing.json`. A category is one feature a
-value in `categories`, where null is the missing one; a category (or a missing value) that is not listed there is 0 in
-all of them. The target of a regression is not scaled: a warning says when its numbers are large.
+rows only, and what each column becomes stands in [features.md](features.md), with every rule, default and formula.
 """
 
 

@@ -73,7 +73,7 @@ def build(
     """The network of a resolved spec, with the weights it begins with: a function of the spec and the seed.
 
     `inputs` are features that are numbers; each of `embeddings` is (categories, dimension), and has one vector more,
-    the first, for a category that training has never seen: it stays 0.
+    the first, for what training has never seen, where it stays 0, and for what is rare, from which it is learned.
     """
     generator = torch.Generator().manual_seed(seed)
     tables = [_embedding(categories, dimension, generator) for categories, dimension in embeddings]
