@@ -22,7 +22,8 @@ _OF_WHAT = (
     "account|case|client|customer|cust|device|employee|item|member|order|passenger|patient|person|product|record|"
     "sample|session|student|subject|transaction|user"
 )
-_TIME_AXIS = set(["time", "year", "years", "quarter", "month", "week", "day", "date", "hour", "t", "step", "epoch", "period"])
+_CALENDAR = {"year", "years", "quarter", "month", "week", "day", "date", "hour"}
+_TIME_AXIS = _CALENDAR | {"time", "t", "step", "epoch", "period"}
 
 UUID = r"\{?[0-9a-fA-F]{8}-?([0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}\}?"
 # A hash; or digits with a word before them, as in `cust_00017`.
