@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core import errors
-from core.profile import Column, Warning
+from core.profile import Column, ColumnType, Warning
 from worker.ingest import dates, identifiers
 from worker.ingest.moments import microseconds_of, profile_moments
 from worker.ingest.numbers import profile_numbers
@@ -33,6 +33,8 @@ class Stored:
     key: str  # in the file: a reader that takes `a` and `A` for one name has renamed one of them
     kind: str
     nested: bool  # a list or a structure written as text, which no network can learn from
+    size: int | None = None  # of a vector
+    chosen: ColumnType | None = None  # by a user
 
 
 def check_names(names: list[str]) -> list[str]:
@@ -81,7 +83,7 @@ def describe(
             facts, odd = _profile(connection, one, f"c{place}", rows)
             for array in _arrays(facts):
                 facts[array] = taken[array]
-                taken[array] += 1
+                taken[array] += one.size or 1
             column = Column(name=one.name, **facts)
             columns.append(column)
             warnings += [*warnings_of(column, rows), *odd]
@@ -97,6 +99,8 @@ def literal(text: str) -> str:
 def _known(stored: Stored) -> str:
     """The column with NULL for all that counts as missing."""
     key = quoted(stored.key)
+    if stored.size is not None:
+        return "NULL"  # described elsewhere: many times too large for a stretch
     if stored.kind in ("FLOAT", "DOUBLE"):
         return f"CASE WHEN NOT isnan({key}) THEN {key}::DOUBLE END"
     return microseconds_of(key) if is_moment(stored) else key
@@ -110,7 +114,7 @@ def _profile(
     connection: duckdb.DuckDBPyConnection, stored: Stored, cell: str, rows: int
 ) -> tuple[dict[str, Any], list[Warning]]:
     if stored.kind == "VARCHAR":
-        facts, odd = profile_text(connection, stored.name, cell, "stretch", rows, nested=stored.nested)
+        facts, odd = profile_text(connection, stored.name, cell, rows, nested=stored.nested, chosen=stored.chosen)
         return facts | {"missing": rows - facts.pop("known")}, odd
     known = _known_values(connection, cell)
     missing = {"missing": rows - len(known)}
@@ -139,6 +143,6 @@ def _known_values(connection: duckdb.DuckDBPyConnection, cell: str) -> NDArray[A
 
 def _arrays(facts: dict[str, Any]) -> list[str]:
     """The arrays that a column is a row of."""
-    arrays = {"number": "number_row", "integer": "number_row", "datetime": "moment_row"}
+    arrays = {"number": "number_row", "integer": "number_row", "vector": "number_row", "datetime": "moment_row"}
     found = [arrays[facts["type"]]] if facts["type"] in arrays else []
     return [*found, "code_row"] if facts.get("values") is not None else found

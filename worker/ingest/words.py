@@ -6,7 +6,7 @@ from typing import Any
 
 import duckdb
 
-from core.profile import MAX_VALUES, Warning
+from core.profile import MAX_VALUES, ColumnType, Warning
 from worker.ingest import dates, identifiers
 
 MAX_VALUE = 256  # characters of a category; longer ones are text
@@ -21,12 +21,18 @@ MAX_WORDS = 5  # between numbers: more are not words for a missing one
 
 
 def profile_text(
-    connection: duckdb.DuckDBPyConnection, column: str, cell: str, source: str, rows: int, *, nested: bool
+    connection: duckdb.DuckDBPyConnection,
+    column: str,
+    cell: str,
+    rows: int,
+    *,
+    nested: bool,
+    chosen: ColumnType | None,
 ) -> tuple[dict[str, Any], list[Warning]]:
-    """The facts of the column named `column`, which is `cell` in `source`; and what is odd about its values."""
+    """The facts of the column named `column`, which is `cell` of `stretch`; and what is odd about its values."""
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE counted AS SELECT {cell} AS value, count(*) AS count "  # noqa: S608
-        f"FROM {source} WHERE {cell} IS NOT NULL GROUP BY 1"
+        f"FROM stretch WHERE {cell} IS NOT NULL GROUP BY 1"
     )
     counted = Counted(connection)
     distinct, known, shortest, longest = counted.ask(
@@ -34,8 +40,9 @@ def profile_text(
     )[0]
     found: dict[str, Any] = {"type": "category", "known": known, "distinct": distinct}
     found |= {"shortest": shortest, "longest": longest}
-    is_text = distinct > MAX_VALUES or (distinct > 50 and distinct > known / 2)
-    if is_text or nested or (longest or 0) > MAX_VALUE:
+    is_free = nested or (distinct > 50 and distinct > known / 2)
+    as_text = chosen == "text" or (is_free and chosen != "category")
+    if as_text or distinct > MAX_VALUES or (longest or 0) > MAX_VALUE:
         found["type"] = "text"
         common = counted.ask("value, count", f"length(value) <= {MAX_VALUE} ORDER BY 2 DESC, 1 LIMIT {COMMON}")
         found["common"] = common if common and common[0][1] > 1 else None
