@@ -155,7 +155,7 @@ def _accepted(choice: Schema, models: Schema) -> str:
         case "array":
             most = f" of at most {choice['maxItems']}" if "maxItems" in choice else ""
             items = choice["items"]
-            kind = _accepted(items, models)
+            kind = _accepts(items, models)
             return (
                 f"a list{most}: {kind}" if "discriminator" in items or "enum" in items else f"a list{most}, each {kind}"
             )

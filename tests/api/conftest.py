@@ -21,7 +21,7 @@ LONG = {"target": "species", "network": {"hidden": [8]}, "training": {"epochs": 
 @pytest.fixture(scope="session")
 def penguins(serve: Serve) -> str:
     """The id of a dataset that is ready."""
-    return str(serve.upload(PENGUINS)["id"])
+    return str(serve.upload(PENGUINS, wait="60")["id"])
 
 
 @pytest.fixture(scope="session")

@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from core.profile import QUANTILES
+from core.profile import QUANTILES, ColumnType
 from tests.worker.factories import Read, read
 from worker.ingest.arrays import MISSING_MOMENT
 from worker.ingest.numbers import profile_numbers, sort
+from worker.ingest.words import profile_text
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 
@@ -160,3 +161,13 @@ def test_moments_are_seconds_that_lose_nothing(tmp_path: Path) -> None:
     assert table.column("d").missing == 2
     assert table.column("t").latest == "2026-11-26T21:02:55.75"
     assert (table.column("c").earliest, table.column("c").latest) == ("00:01:02", "23:59:59")
+
+
+@pytest.mark.parametrize(("chosen", "kept"), [(None, "text"), ("category", "category"), ("text", "text")])
+def test_a_user_may_choose_between_text_and_category(chosen: ColumnType | None, kept: str) -> None:
+    connection = duckdb.connect()
+    connection.execute("CREATE TEMP TABLE stretch AS SELECT 'word ' || i AS c0 FROM range(80) AS r(i)")
+
+    facts, _ = profile_text(connection, "t", "c0", 80, nested=False, chosen=chosen)
+
+    assert (facts["type"], facts.get("values") is not None) == (kept, kept == "category")

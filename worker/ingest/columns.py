@@ -113,9 +113,7 @@ def _profile(
     if stored.size is not None:
         return vectors.describe(connection, table, stored.key, stored.size, rows), []
     if stored.kind == "VARCHAR":
-        facts, odd = profile_text(
-            connection, stored.name, cell, "stretch", rows, nested=stored.nested, chosen=stored.chosen
-        )
+        facts, odd = profile_text(connection, stored.name, cell, rows, nested=stored.nested, chosen=stored.chosen)
         return facts | {"missing": rows - facts.pop("known")}, odd
     known = _known_values(connection, cell)
     missing = {"missing": rows - len(known)}
@@ -144,7 +142,6 @@ def _known_values(connection: duckdb.DuckDBPyConnection, cell: str) -> NDArray[A
 
 def _arrays(facts: dict[str, Any]) -> list[str]:
     """The arrays that a column is a row of."""
-    numbers = dict.fromkeys(("number", "integer", "vector"), "number_row")
-    arrays = {**numbers, "datetime": "moment_row"}
+    arrays = {"number": "number_row", "integer": "number_row", "vector": "number_row", "datetime": "moment_row"}
     found = [arrays[facts["type"]]] if facts["type"] in arrays else []
     return [*found, "code_row"] if facts.get("values") is not None else found

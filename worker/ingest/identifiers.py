@@ -13,9 +13,7 @@ from numpy.typing import NDArray
 from core.profile import IdMark
 
 LEAST = 20  # rows: in fewer, anything may look like a count
-NEARLY = (
-    0.98  # of the known values: what a named id, which may be doubled here and there, has at least of different ones
-)
+NEARLY = 0.98  # of the rows have a value of their own: a named id may be doubled here and there
 PART = 1000  # values that are looked at before all others
 
 _ANYWHERE = {"id", "ids", "uuid", "guid", "rownames", "rowname", "rownumber", "rownum", "rowid", "pk"}
@@ -24,21 +22,8 @@ _OF_WHAT = (
     "account|case|client|customer|cust|device|employee|item|member|order|passenger|patient|person|product|record|"
     "sample|session|student|subject|transaction|user"
 )
-_TIME_AXIS = {
-    "time",
-    "year",
-    "years",
-    "month",
-    "day",
-    "date",
-    "hour",
-    "week",
-    "quarter",
-    "t",
-    "step",
-    "epoch",
-    "period",
-}
+_CALENDAR = {"year", "years", "quarter", "month", "week", "day", "date", "hour"}
+_TIME_AXIS = _CALENDAR | {"time", "t", "step", "epoch", "period"}
 
 UUID = r"\{?[0-9a-fA-F]{8}-?([0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}\}?"
 # A hash; or digits with a word before them, as in `cust_00017`.

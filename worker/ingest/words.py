@@ -24,19 +24,18 @@ def profile_text(
     connection: duckdb.DuckDBPyConnection,
     column: str,
     cell: str,
-    source: str,
     rows: int,
     *,
     nested: bool,
-    chosen: ColumnType | None = None,
+    chosen: ColumnType | None,
 ) -> tuple[dict[str, Any], list[Warning]]:
-    """The facts of the column named `column`, which is `cell` in `source`; and what is odd about its values.
+    """The facts of the column named `column`, which is `cell` of `stretch`; and what is odd about its values.
 
     `chosen` is the type that a user has given it.
     """
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE counted AS SELECT {cell} AS value, count(*) AS count "  # noqa: S608
-        f"FROM {source} WHERE {cell} IS NOT NULL GROUP BY 1"
+        f"FROM stretch WHERE {cell} IS NOT NULL GROUP BY 1"
     )
     counted = Counted(connection)
     distinct, known, shortest, longest = counted.ask(
@@ -44,9 +43,9 @@ def profile_text(
     )[0]
     found: dict[str, Any] = {"type": "category", "known": known, "distinct": distinct}
     found |= {"shortest": shortest, "longest": longest}
-    by_itself = distinct > 50 and distinct > known / 2
-    is_text = distinct > MAX_VALUES or (by_itself if chosen is None else chosen == "text")
-    if is_text or nested or (longest or 0) > MAX_VALUE:
+    is_free = nested or (distinct > 50 and distinct > known / 2)
+    as_text = chosen == "text" or (is_free and chosen != "category")
+    if as_text or distinct > MAX_VALUES or (longest or 0) > MAX_VALUE:
         found["type"] = "text"
         common = counted.ask("value, count", f"length(value) <= {MAX_VALUE} ORDER BY 2 DESC, 1 LIMIT {COMMON}")
         found["common"] = common if common and common[0][1] > 1 else None
