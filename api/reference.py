@@ -13,7 +13,8 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic.json_schema import models_json_schema
 
-from api import clones, events, jobs, problems, submissions
+from api import clones, events, intake, jobs, problems, submissions
+from core.dialect import Dialect
 from core.errors import InvalidQuery, NotFound, every_problem
 from core.spec import TrainingSpec
 
@@ -24,7 +25,7 @@ ABOUT = """Neural-network training as a service: send a table and a spec, follow
 Every request carries `Authorization: Bearer <key>`. Errors are `application/problem+json` with a stable `code`."""
 
 # In no route's signature, for the routes read these bodies themselves.
-EXTRA_MODELS = (submissions.JobCreate, clones.JobClone, jobs.Cancel, problems.ProblemBody, events.EventRead)
+EXTRA_MODELS = (submissions.JobCreate, submissions.JobWithData, intake.DatasetChange, Dialect, clones.JobClone, jobs.Cancel, problems.ProblemBody, events.EventRead)
 
 
 def install(app: FastAPI) -> None:
