@@ -13,7 +13,8 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic.json_schema import models_json_schema
 
-from api import clones, events, jobs, problems, submissions, traces
+from api import clones, events, intake, jobs, problems, submissions, traces
+from core.dialect import Dialect
 from core.errors import InvalidQuery, NotFound, every_problem
 from core.spec import TrainingSpec
 
@@ -26,6 +27,9 @@ Every request carries `Authorization: Bearer <key>`. Errors are `application/pro
 # In no route's signature, for the routes read these bodies themselves.
 EXTRA_MODELS = (
     submissions.JobCreate,
+    submissions.JobWithData,
+    intake.DatasetChange,
+    Dialect,
     clones.JobClone,
     jobs.Cancel,
     traces.TraceCreate,

@@ -17,8 +17,8 @@ from worker.ingest.columns import check_names
 from worker.ingest.compressed import expanded
 from worker.ingest.csv_form import MAX_LINE, Form
 from worker.ingest.encoding import as_utf8
-from worker.ingest.grammar import NOTHING, TEXT, Cells, Misfit
-from worker.ingest.reader import Desk, literal, refuse_too_large
+from worker.ingest.grammar import NOTHING, TEXT, Cells, Kind, Misfit
+from worker.ingest.reader import Desk, refuse_too_large
 from worker.ingest.table import Cell, Written
 
 MISSING = ["", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL"]
@@ -142,15 +142,16 @@ def _is_header(connection: duckdb.DuckDBPyConnection, first: Sequence[str], colu
     numbers = [name for name in first if re.fullmatch(grammar.ANY_NUMBER, name.strip())]
     if len(numbers) == len(first):
         return False
-    typed = [
-        (name.strip(), one.kind) for name, one in zip(first, columns, strict=True) if one.kind not in (TEXT, NOTHING)
-    ]
-    if not typed:
-        return True
-    checks = ", ".join(kind.check.format(literal(name)) for name, kind in typed)
-    fit = connection.execute(f"SELECT {checks}").fetchall()[0]
-    years = [name for name in numbers if re.fullmatch(r"(19|20)\d\d", name)]
-    return not all(fit) or (len(numbers) > 1 and len(set(years)) == len(numbers))
+    above: dict[Kind, list[str]] = {}
+    for name, one in zip(first, columns, strict=True):
+        if one.kind not in (TEXT, NOTHING):
+            above.setdefault(one.kind, []).append(name.strip())
+    for kind, names in above.items():
+        query = f"SELECT bool_and({kind.check.format('name')}) FROM (SELECT unnest(?) AS name)"  # noqa: S608
+        if not connection.execute(query, [names]).fetchall()[0][0]:
+            return True
+    years = {name for name in numbers if re.fullmatch(r"(19|20)\d\d", name)}
+    return not above or (len(numbers) > 1 and len(years) == len(numbers))
 
 
 def _write(desk: Desk, understood: Understood) -> Written:

@@ -13,8 +13,6 @@ import duckdb
 from core.dialect import Dialect
 from worker.ingest.reader import literal
 
-STRETCH = 100  # columns asked about in one query
-
 WHOLE = r"[-+]?(0|[1-9]\d{0,17})"
 NUMBER = r"[-+]?((0|[1-9]\d*)(\{mark}\d*)?|\{mark}\d+)([eE][-+]?\d+)?|[-+]?(?i:inf(inity)?)"
 ANY_NUMBER = r"[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?"
@@ -81,14 +79,17 @@ def _number(mark: str) -> Kind:
 
 def dated(date_format: str, shape: str | None = None) -> Kind:
     parsed = f"try_strptime({{0}}, {_plain(literal(date_format))})"
-    check = f"{parsed} IS NOT NULL"
-    if shape is not None:  # much cheaper to ask than to parse
-        check = f"CASE WHEN {_matching(shape)} THEN {check} ELSE false END"
+    check = _where("{0} IS NOT NULL" if shape is None else _matching(shape), parsed)
     return Kind("datetime", check, parsed, date_format=date_format)
 
 
 def _iso(pattern: str, cast: str) -> Kind:
-    return Kind("datetime", f"CASE WHEN {_matching(pattern)} THEN {cast} IS NOT NULL ELSE false END", cast)
+    return Kind("datetime", _where(_matching(pattern), cast), cast)
+
+
+def _where(shape: str, parsed: str) -> str:
+    """Whether it can be parsed, asked where the shape is right, which is cheaper to ask; null of null."""
+    return f"CASE WHEN {shape} THEN {parsed} IS NOT NULL WHEN {{0}} IS NOT NULL THEN false END"
 
 
 BOOLEAN = Kind("boolean", "lower({0}) IN ('true', 'false')", "CAST({0} AS BOOLEAN)")
@@ -157,32 +158,30 @@ def fitting(
 def _ask(
     connection: duckdb.DuckDBPyConnection, call: str, parameters: Sequence[Any], columns: Sequence[Cells]
 ) -> list[Cells]:
-    found: list[Cells] = []
-    for first in range(0, len(columns), STRETCH):
-        stretch = columns[first : first + STRETCH]
-        words = [sorted(one.words) for one in stretch]
-        # s: as it is, t: without spaces around, w: which of the words it is, as a bit, r: null where it is one
-        given = ", ".join(f"{one.sql} AS s{place}, trim({one.sql}) AS t{place}" for place, one in enumerate(stretch))
-        marked = ", ".join(f"{_bit(f't{place}', known)} AS w{place}" for place, known in enumerate(words))
-        rest = ", ".join(f"CASE WHEN w{place} = 0 THEN t{place} END AS r{place}" for place in range(len(stretch)))
-        asked = ", ".join(
-            f"count(r{place}), bool_or(s{place} <> t{place}), bit_or(w{place}), [{_all_are(one.kinds, f'r{place}')}]"
-            for place, one in enumerate(stretch)
-        )
+    """One query for all columns of which the same is thought: as many expressions a column would take longer to plan
+    than to run."""
+    found = list(columns)
+    alike: dict[tuple[Any, ...], list[int]] = {}
+    for place, one in enumerate(columns):
+        alike.setdefault((tuple(one.kinds), one.words), []).append(place)
+    for (kinds, known_words), places in alike.items():
+        words = sorted(known_words)
+        checks = ", ".join(f"bool_and({kind.check.format('rest')})" for kind in kinds)
+        given = ", ".join(columns[place].sql for place in places)
         answers = connection.execute(
-            f"SELECT {asked} FROM (SELECT *, {rest} FROM (SELECT *, {marked} FROM (SELECT {given} FROM {call})))",  # noqa: S608
+            f"SELECT place, count(rest), bool_or(text <> plain), bit_or(word), [{checks}] FROM "  # noqa: S608
+            "(SELECT *, CASE WHEN word = 0 THEN plain END AS rest FROM "
+            f"(SELECT *, {_bit('plain', words)} AS word FROM "
+            "(SELECT *, trim(text) AS plain FROM "
+            f"(SELECT unnest(range({len(places)})) AS place, unnest([{given}]) AS text FROM {call})))) GROUP BY place",
             parameters,
-        ).fetchall()[0]
-        for place, one in enumerate(stretch):
-            known, padded, bits, fits = answers[4 * place : 4 * place + 4]
-            there = frozenset(word for bit, word in enumerate(words[place]) if (bits or 0) >> bit & 1)
-            kinds = [kind for kind, fit in zip(one.kinds, fits, strict=True) if fit or not known]
-            found.append(replace(one, kinds=kinds, words=there, padded=bool(padded), known=known))
+        ).fetchall()
+        for place, known, padded, bits, fits in answers:
+            one = columns[places[place]]
+            there = frozenset(word for bit, word in enumerate(words) if (bits or 0) >> bit & 1)
+            fitting = [kind for kind, fit in zip(kinds, fits, strict=True) if fit or not known]
+            found[places[place]] = replace(one, kinds=fitting, words=there, padded=bool(padded), known=known)
     return found
-
-
-def _all_are(kinds: Sequence[Kind], text: str) -> str:
-    return ", ".join(f"bool_and({kind.check.format(text)}) FILTER ({text} IS NOT NULL)" for kind in kinds)
 
 
 def _bit(text: str, words: Sequence[str]) -> str:
