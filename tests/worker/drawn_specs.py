@@ -214,6 +214,8 @@ class _Spec:
             (Training, "optimizer"): lambda: self._optimizer,
             (Training, "batch_size"): self._batch_size,
             (Training, "accumulate"): lambda: 1 if self._one_step_an_epoch else drawer.random.randint(1, 2),
+            (Training, "clip_norm"): partial(self._clip, "clip_norm"),
+            (Training, "clip_value"): partial(self._clip, "clip_value"),
             (Training, "epochs"): lambda: 1 + round(99_999 ** drawer.random.random()),
             (Training, "steps"): lambda: STEPS,
             (Training, "refit"): lambda: self._optimizer.get("learning_rate", 0) < 0.1 and drawer.chance(0.4),
@@ -256,6 +258,12 @@ class _Spec:
         """Up to the largest, where two steps that grow with the gradient, or an exponential, stay within float32."""
         highest = 0.03 if self._form == "exp" or optimizer in (Sgd, RAdam, Lbfgs) else 10
         return float(f"{1e-5 * (highest / 1e-5) ** self._drawer.random.random():.3g}")
+
+    def _clip(self, name: str) -> float | None:
+        """Nothing for L-BFGS, which searches along the gradient as it is."""
+        field = Training.model_fields[name]
+        is_lbfgs = self._optimizer["name"] == "lbfgs"
+        return None if is_lbfgs else self._drawer.value(field.annotation, field.metadata, name)
 
     def _batch_size(self) -> int:
         if self._one_step_an_epoch:
