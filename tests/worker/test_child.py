@@ -88,14 +88,6 @@ def _order(folder: Path, table: Read, epochs: int = 3, **changes: Any) -> Any:
     return order_for(folder, table, {"target": "kind", "training": {"epochs": epochs}}, **changes)
 
 
-def _has_ended(pid: int) -> bool:
-    """Also where the forkserver, which ends as well, has not buried it yet."""
-    try:
-        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return True
-
-
 def _ingest(folder: Path, file: Path, kind: str = "csv", memory: int = 1024 * MIB) -> IngestOrder:
     folder.mkdir(parents=True)
     return IngestOrder.model_validate(
@@ -199,7 +191,7 @@ def test_a_child_ends_when_its_supervisor_is_killed(own_host: Host, tmp_path: Pa
     own_host.process.kill()
     own_host.process.wait()
 
-    wait_until(lambda: _has_ended(pid), 5, "the end of the child")
+    wait_until(lambda: not psutil.pid_exists(pid), 5, "the end of the child")
 
 
 def test_cancel_keeps_what_was_trained(host: Host, tmp_path: Path, table: Read) -> None:
