@@ -5,9 +5,10 @@ from typing import Any
 
 from core import errors
 from core.spec import TrainingSpec
+from core.spec.activations import Prelu
 from core.spec.features import Features
 from core.spec.losses import Auto
-from core.spec.network import AnyLayer, BatchNorm, Dense, LayerNorm, Network, Residual, RmsNorm
+from core.spec.network import ActivationLayer, AnyLayer, BatchNorm, Dense, LayerNorm, Network, Residual, RmsNorm
 from core.start import Start
 
 
@@ -63,6 +64,9 @@ def _words(layers: Sequence[AnyLayer]) -> list[str]:
         match layer:
             case Dense():
                 found.append(f"dense {layer.units}{'' if layer.bias else ' without bias'}")
+                found += ["prelu"] if isinstance(layer.activation, Prelu) else []
+            case ActivationLayer(activation=Prelu()):
+                found.append("prelu")
             case BatchNorm() | LayerNorm() | RmsNorm():
                 found.append(layer.type)
             case Residual():

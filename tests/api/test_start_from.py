@@ -205,6 +205,7 @@ def test_a_refit_with_another_number_of_inputs_fails_by_name(serve: Serve, small
     [
         ({"network": {"hidden": [8, 8]}}, "/spec/network"),
         ({"network": {"hidden": [9]}}, "/spec/network"),
+        ({"network": {"hidden": [8], "activation": "prelu"}}, "/spec/network"),
         ({"features": {"exclude": ["island"]}}, "/spec/features"),
     ],
 )

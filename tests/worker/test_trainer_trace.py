@@ -264,6 +264,7 @@ def of_everything_bias(trace: dict[str, Any]) -> Any:
         ("height", {"loss": {"name": "quantile", "quantiles": [0.1, 0.9]}}),
         ("kind", {"loss": "focal", "class_weights": "balanced"}),
         ("wet", {"accumulate": 3, "batch_size": 8, "ema_decay": 0.9}),
+        ("kind", {"precision": "bfloat16", "class_weights": "balanced"}),
     ],
 )
 def test_every_kind_of_target_is_traced(tmp_path: Path, table: Read, target: Any, more: dict[str, Any]) -> None:

@@ -90,7 +90,7 @@ def _five_steps(spec: TrainingSpec, state: TrainingState, batch: Examples, rows:
         begin_noise(spec, epoch, features.device)
         with autocast(training.precision, features.device):
             passed = list(_forward(network, spec.network.layers or [], features, batch.codes))  # 1 forward
-        loss = criterion(passed[-1].values, batch.target, batch.weight)  # 2 the error
+        loss = criterion(passed[-1].values.float(), batch.target, batch.weight)  # 2 the error
         added = None if penalty is None else penalty()
         objective = loss if added is None else loss + added
         asked = [*(tensor for one in passed for tensor in _tensors(one)), *parameters]
@@ -98,8 +98,8 @@ def _five_steps(spec: TrainingSpec, state: TrainingState, batch: Examples, rows:
         return Evaluated(passed, loss, added, objective, found[: -len(parameters)], found[-len(parameters) :])
 
     here = backpropagate()
-    logits = here.passed[-1].values.detach()
-    predictions = activated(logits.float(), output.activation)
+    logits = here.passed[-1].values.detach().float()
+    predictions = activated(logits, output.activation)
     losses = row_losses(training.loss, output.activation)(logits, batch.target)
     found = {
         "forward": _as_read(here.passed, predictions, output.activation),
