@@ -25,7 +25,16 @@ ABOUT = """Neural-network training as a service: send a table and a spec, follow
 Every request carries `Authorization: Bearer <key>`. Errors are `application/problem+json` with a stable `code`."""
 
 # In no route's signature, for the routes read these bodies themselves.
-EXTRA_MODELS = (submissions.JobCreate, submissions.JobWithData, intake.DatasetChange, Dialect, clones.JobClone, jobs.Cancel, problems.ProblemBody, events.EventRead)
+EXTRA_MODELS = (
+    submissions.JobCreate,
+    submissions.JobWithData,
+    intake.DatasetChange,
+    Dialect,
+    clones.JobClone,
+    jobs.Cancel,
+    problems.ProblemBody,
+    events.EventRead,
+)
 
 
 def install(app: FastAPI) -> None:
