@@ -8,7 +8,6 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet
@@ -17,11 +16,11 @@ import xlsxwriter
 Value = bool | int | float | str | datetime.date | datetime.datetime | None
 Table = dict[str, list[Value]]
 
-STATSMODELS = (
-    "cancer ccard china_smoking co2 committee copper cpunish elec_equip elnino engel fair fertility grunfeld "
-    "heart interest_inflation longley macrodata nile randhie scotland stackloss star98 statecrime "
-    "strikes sunspots"
-).split()
+STATSMODELS = [
+    *("cancer", "ccard", "china_smoking", "co2", "committee", "copper", "cpunish", "elec_equip", "elnino", "engel"),
+    *("fair", "fertility", "grunfeld", "heart", "interest_inflation", "longley", "macrodata", "nile", "randhie"),
+    *("scotland", "stackloss", "star98", "statecrime", "strikes", "sunspots"),
+]
 FILES = {
     "fair": "fair/fair.csv",
     "interest_inflation": "interest_inflation/E6.csv",

@@ -102,7 +102,7 @@ def _understand(
         return _understand(desk, source, form, thoughts, sample, header=False)
 
     typed = [one for one in columns if one.kind not in (TEXT, NOTHING)]
-    missing = list(dict.fromkeys([*missing, *sorted({word for one in typed for word in one.words})]))
+    missing = list(dict.fromkeys([*missing, *sorted({word for one in typed for word in one.used})]))
     formats = dict.fromkeys(one.kind.date_format for one in typed if one.kind.date_format)
     dialect = asked.model_copy(
         update={
