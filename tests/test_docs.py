@@ -313,3 +313,16 @@ def test_the_tasks_work_as_printed(serve: Serve, tmp_path: Path) -> None:
     code = re.findall(r"```python\n(.*?)```", page, re.S)[0]
     shown = _run_python(code, tmp_path)
     assert float(re.search(r"'Adelie': ([\d.e-]+)", shown)[1]) > 0.9  # type: ignore[index]
+
+
+def test_the_page_of_datasets_works_as_printed(serve: Serve, tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "datasets.md").read_text()
+
+    _run_as_printed(serve, page, tmp_path)
+
+    columns = [(one["type"], one["missing"]) for one in _job(tmp_path / "prices.json")["columns"]]
+    assert columns == [("category", 0), ("number", 1), ("datetime", 0)]
+    otherwise = _job(tmp_path / "otherwise.json")
+    assert otherwise["derived_from"] == _job(tmp_path / "prices.json")["id"]
+    assert otherwise["dialect"]["date_formats"] == ["%m/%d/%Y"]
+    assert _job(tmp_path / "iris.json")["status"] == "succeeded"

@@ -108,10 +108,9 @@ UNREADABLE: dict[str, tuple[bytes, str, dict[str, Any]]] = {
     "no name": (b"x,,y\n1,2,3\n", "empty_column_name", {"position": 2}),
     "name of control characters": (b"x,a\x07b\n1,2\n", "invalid_column_name", {"position": 2}),
     "name of 300 letters": (b"x," + b"y" * 300 + b"\n1,2\n", "invalid_column_name", {"position": 2}),
-    "Latin-1": ("x,y\n1,é\n".encode("latin-1"), "csv_encoding", {"offset": 6}),
-    "UTF-16": ("x,y\n1,2\n".encode("utf-16"), "csv_encoding", {"offset": 0}),
-    "cut in mid letter": ("x,y\n1,é".encode()[:-1], "csv_encoding", {}),
-    "gzip": (gzip.compress(TABLE), "csv_malformed", {"offset": 3}),
+    "UTF-8 and Latin-1": ("x,é\n".encode() + "1,é\n".encode("latin-1"), "csv_encoding", {"offset": 7}),
+    "cut in mid letter": ("é,y\n1,é".encode()[:-1], "csv_encoding", {"offset": 7}),
+    "gzip cut short": (gzip.compress(TABLE)[:-9], "compression_malformed", {}),
     "two megabytes on a line": (b"x,y\n1," + b"2" * (2 << 20) + b"\n", "csv_malformed", {}),
 }
 

@@ -1,4 +1,4 @@
-"""Tables coming in: every format, what is said of their text, other readings of the same bytes, data in a job's body."""
+"""Tables coming in: every format, what is said of their text, other readings of them, data in the body of a job."""
 
 import base64
 import gzip
@@ -153,7 +153,7 @@ def test_the_dialect_is_found_and_shown(anywhere: Serve) -> None:
     assert (shown["encoding"], shown["delimiter"], shown["decimal"], shown["header"]) == ("cp1252", ";", ",", True)
     assert "-" in shown["missing_values"]
     assert shown["date_formats"] == ["%d.%m.%Y"]
-    assert [one["code"] for one in body["warnings"]][0] == "encoding_guessed"
+    assert "encoding_guessed" in [one["code"] for one in body["warnings"]]
 
 
 SAID = {"delimiter": ";", "decimal": ",", "encoding": "latin-1", "header": "false", "missing_values": "NA,-"}

@@ -122,7 +122,8 @@ def _delimiter(head: str, first: str, quote: str) -> str:
         return max(found, key=lambda mark: (found[mark], -LIKELY.index(mark)))
     outside_quotes = re.sub(f"{quote}[^{quote}]*{quote}?", "", first) if quote else first
     if not any(mark in outside_quotes for mark in LIKELY):
-        return next((mark for mark in RARE if _width(whole, mark, quote) > 1), ",")
+        long = whole.count("\n") > 2  # words between spaces in a line or two are no table
+        return next((mark for mark in RARE if long and _width(whole, mark, quote) > 1), ",")
     return max(LIKELY, key=lambda mark: (outside_quotes.count(mark), mark == ","))
 
 

@@ -21,7 +21,7 @@ from worker.ingest.grammar import NOTHING, TEXT, Cells, Kind, Misfit
 from worker.ingest.reader import Desk, refuse_too_large
 from worker.ingest.table import Cell, Written
 
-MISSING = ["", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL"]
+MISSING = ["NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL"]
 # Missing where they stand among numbers or dates; a value as any other in a table without such columns.
 PERHAPS_MISSING = frozenset(["?", "-", "--", ".", "*", "None", "none", "n/a", "na", "<NA>", "NAN", "NaT", "missing"])
 SAMPLE_ROWS, SAMPLE_CELLS = 10_000, 500_000
@@ -72,7 +72,7 @@ def _first_thoughts(form: Form, asked: Dialect) -> list[Cells]:
     dates = [*grammar.ISO, *map(grammar.dated, asked.date_formats)] if asked.date_formats else [grammar.MAYBE_A_DATE]
     numbers = [kind for kind in grammar.NUMBERS if decimal is None or kind.decimal in (None, decimal)]
     kinds = [grammar.BOOLEAN, *numbers, *dates]
-    words = PERHAPS_MISSING.union(MISSING[1:]) if asked.missing_values is None else frozenset(asked.missing_values)
+    words = PERHAPS_MISSING.union(MISSING) if asked.missing_values is None else frozenset(asked.missing_values)
     return [Cells(f"c{place}", kinds, words) for place in range(len(form.first))]
 
 
@@ -102,7 +102,7 @@ def _understand(
         return _understand(desk, source, form, thoughts, sample, header=False)
 
     typed = [one for one in columns if one.kind not in (TEXT, NOTHING)]
-    missing = list(dict.fromkeys([*missing, *sorted({word for one in typed for word in one.words})]))
+    missing = list(dict.fromkeys([*missing, *sorted({word for one in typed for word in one.used})]))
     formats = dict.fromkeys(one.kind.date_format for one in typed if one.kind.date_format)
     dialect = asked.model_copy(
         update={
@@ -134,7 +134,7 @@ def _call(source: Path, form: Form, header: bool, missing: Sequence[str]) -> tup
         f"read_csv(?, auto_detect = false, columns = {{{columns}}}, delim = ?, quote = ?, escape = ?, header = ?, "
         f"nullstr = ?, skip = ?, comment = '', strict_mode = true, null_padding = false, max_line_size = {MAX_LINE})"
     )
-    return call, [str(source), form.delimiter, form.quote, form.quote, header, missing, form.skipped]
+    return call, [str(source), form.delimiter, form.quote, form.quote, header, ["", *missing], form.skipped]
 
 
 def _is_header(connection: duckdb.DuckDBPyConnection, first: Sequence[str], columns: Sequence[Cells]) -> bool:

@@ -107,6 +107,9 @@ def _guess(part: bytes, broken: int) -> str:
             "`encoding`.",
             offset=broken,
         )
+    best = found.best()
+    if best is not None and best.encoding in DOUBLE:
+        return best.encoding
     least = min(match.chaos for match in matches.values())
     return next(name for name in GUESSES if name in matches and matches[name].chaos <= least + LIKELIER)
 

@@ -96,9 +96,9 @@ BOOLEAN = Kind("boolean", "lower({0}) IN ('true', 'false')", "CAST({0} AS BOOLEA
 INTEGER = Kind("integer", _matching(WHOLE), "CAST({0} AS BIGINT)")
 POINT, COMMA = _number("."), _number(",")
 DATE = _iso(ISO_DATE, "TRY_CAST({0} AS DATE)")
-MOMENT = _iso(f"{ISO_DATE}[ T]{ISO_TIME}", "TRY_CAST(replace({0}, ',', '.') AS TIMESTAMP)")
+MOMENT = _iso(f"{ISO_DATE}([ T]{ISO_TIME})?", "TRY_CAST(replace({0}, ',', '.') AS TIMESTAMP)")
 MOMENT_IN_ZONE = _iso(  # as its moment in UTC
-    f"{ISO_DATE}[ T]{ISO_TIME}({ISO_OFFSET})?",
+    f"{ISO_DATE}([ T]{ISO_TIME}({ISO_OFFSET})?)?",
     "make_timestamp(epoch_us(TRY_CAST(replace({0}, ',', '.') AS TIMESTAMPTZ)))",
 )
 CLOCK = _iso(ISO_TIME, "TRY_CAST({0} AS TIME)")
@@ -121,6 +121,7 @@ class Cells:
     sql: str  # of the text
     kinds: Sequence[Kind]  # to be tried
     words: frozenset[str] = frozenset()  # that may turn out to mean a missing value
+    used: frozenset[str] = frozenset()  # those of them that are there
     padded: bool = False  # with spaces around its values
     known: int = 0
 
@@ -180,7 +181,7 @@ def _ask(
             one = columns[places[place]]
             there = frozenset(word for bit, word in enumerate(words) if (bits or 0) >> bit & 1)
             fitting = [kind for kind, fit in zip(kinds, fits, strict=True) if fit or not known]
-            found[places[place]] = replace(one, kinds=fitting, words=there, padded=bool(padded), known=known)
+            found[places[place]] = replace(one, kinds=fitting, used=there, padded=bool(padded), known=known)
     return found
 
 
@@ -227,8 +228,8 @@ def checked(one: Cells) -> str:
     text = one.text
     value = one.kind.cast.format(text)
     missing = f"{text} IS NULL"
-    if one.padded and one.words:  # the reader knows those without spaces around
-        missing = f"({missing} OR {text} IN ({', '.join(map(literal, sorted(one.words)))}))"
+    if one.padded and one.used:  # the reader knows those without spaces around
+        missing = f"({missing} OR {text} IN ({', '.join(map(literal, sorted(one.used)))}))"
     known = f"WHEN {one.kind.check.format(text)} THEN {value}"
     return f"CASE WHEN {missing} THEN NULL {known} ELSE error('{Misfit.SAID}') END"
 
