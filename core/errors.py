@@ -367,6 +367,10 @@ class ClassTooSmall(DataInvalid):
     """A class has too few rows for a stratified split; use `split.method: random`."""
 
 
+class SplitColumnInvalid(DataInvalid):
+    """The rows cannot be split by this column."""
+
+
 class NoFeatures(DataInvalid):
     """No column is left to learn from."""
 

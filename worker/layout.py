@@ -14,6 +14,7 @@ from core import database, errors, storage
 from core.lifecycle import Claim
 from core.logs import logger
 from core.settings import settings
+from core.spec.data import Split
 from core.spec.training import Trace
 from core.start import BEST, PREPROCESSING, Start
 from core.storage import blob_key
@@ -22,6 +23,7 @@ from worker.relay import Relay
 from worker.trainer.order import Beginning, TableColumn, TraceOrder, TrainingOrder
 
 ARRAYS = ("numbers.npy", "codes.npy")
+TABLE = "table.parquet"
 FOLDER = "backpropd-run-"
 
 
@@ -64,7 +66,7 @@ def _training_order(claim: Claim, folder: Path) -> tuple[str, Relay]:
     assert job.resolved_spec is not None, "only a resolved job is queued"
     structlog.contextvars.bind_contextvars(request_id=job.request_id)
     training = TrainingOrder(
-        **_table(found, folder),
+        **_table(found, folder, job.resolved_spec.split),
         spec=job.resolved_spec,
         start=_start_of(job, folder),
         checkpoint=_fetch_checkpoint(claim, list(checkpoints), folder),
@@ -94,7 +96,7 @@ def _trace_order(claim: Claim, folder: Path) -> str:
     else:
         start = _start_of(job, folder)
     order = TraceOrder(
-        **_table(found, folder),
+        **_table(found, folder, job.resolved_spec.split),
         spec=job.resolved_spec.model_copy(update={"trace": Trace(rows=inquiry.request["rows"])}),
         start=start,
         folder=str(folder),
@@ -102,18 +104,21 @@ def _trace_order(claim: Claim, folder: Path) -> str:
     return order.model_dump_json()
 
 
-def _table(dataset: Dataset, folder: Path) -> dict[str, Any]:
+def _table(dataset: Dataset, folder: Path, split: Split) -> dict[str, Any]:
     """The part of an order that says where the table lies."""
-    arrays = {
+    columns = [TableColumn.model_validate(column) for column in dataset.columns]
+    needs_whole = any(column.name == split.by and column.code_row is None for column in columns)
+    files = {
         name: str(storage.storage().fetch(blob_key(dataset.project_id, dataset.files[name]["sha256"]), folder))
-        for name in ARRAYS
+        for name in (*ARRAYS, *([TABLE] if needs_whole else []))
         if name in dataset.files
     }
     return {
         "rows": dataset.rows or 0,
-        "columns": [TableColumn.model_validate(column) for column in dataset.columns],
-        "numbers": arrays.get("numbers.npy"),
-        "codes": arrays.get("codes.npy"),
+        "columns": columns,
+        "numbers": files.get("numbers.npy"),
+        "codes": files.get("codes.npy"),
+        "parquet": files.get(TABLE),
     }
 
 

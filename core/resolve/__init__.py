@@ -13,7 +13,7 @@ from core.resolve.columns import named
 from core.resolve.features import input_width, resolve_features
 from core.resolve.memory import memory_needed
 from core.resolve.output import resolve_network
-from core.resolve.split import resolve_split, rows_suffice
+from core.resolve.split import may_be_features, resolve_split, rows_suffice
 from core.resolve.start import fits, taken_over
 from core.resolve.target import resolve_target
 from core.resolve.trace import memory_of_trace
@@ -45,11 +45,12 @@ def resolve(spec: TrainingSpec, columns: Sequence[Column], rows: int, start: Sta
     target = resolve_target(spec, by_name, rows, warnings, start)
     weight = None if spec.sample_weight is None else _sample_weight(spec.sample_weight, target.columns, by_name)
     taken = {*spec.targets, *([weight.name] if weight else [])}
-    used = resolve_features(spec.features, taken, columns, by_name, warnings)
+    candidates = may_be_features(columns, spec.split, spec.features)
+    used = resolve_features(spec.features, taken, candidates, by_name, warnings)
     network, output, loss = resolve_network(spec.network, target, spec.training.loss)
     with_target = rows - max(column.missing for column in target.columns)
     rows_suffice(spec.split, with_target)
-    split = resolve_split(spec.split, target, warnings)
+    split = resolve_split(spec.split, target, by_name, warnings)
     resolved = spec.model_copy(
         update={
             "task": target.task,

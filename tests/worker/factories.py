@@ -109,6 +109,7 @@ def order_for(folder: Path, table: Read, spec: Mapping[str, Any], **changes: Any
         columns=[TableColumn.model_validate(column) for column in table.said.columns],
         numbers=arrays.get("numbers"),
         codes=arrays.get("codes"),
+        parquet=str(table.folder / "table.parquet"),
         checkpoint=None,
         folder=str(folder),
         checkpoint_seconds=3600.0,

@@ -39,6 +39,7 @@ class TableOrder(BaseModel):
     columns: list[TableColumn]
     numbers: str | None  # path of a .npy of shape (columns, rows)
     codes: str | None  # path of a .npy of shape (columns, rows)
+    parquet: str | None = None  # path of the whole table, where the split is by a column that has no codes
     folder: str  # private, for what is made
     start: Beginning | None = None
 

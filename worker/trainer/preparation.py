@@ -38,7 +38,8 @@ def prepare(order: TableOrder, device: torch.device, *, refit: bool, most: int |
     sample_weight = preprocessing.read_sample_weight(order, table, rows)
     if sample_weight is not None:
         rows = rows[sample_weight[rows] > 0]
-    parts = split.draw(spec.split, rows, values if values.ndim == 1 else values[:, 0])
+    keys = split.read_keys(order, table, rows)
+    parts = split.draw(spec.split, rows, values if values.ndim == 1 else values[:, 0], keys)
     if not len(parts.train) or (spec.split.validation and not len(parts.validation)):
         raise errors.DatasetTooSmall(rows=len(rows))
     if refit:
