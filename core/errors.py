@@ -371,6 +371,14 @@ class SplitColumnInvalid(DataInvalid):
     """The rows cannot be split by this column."""
 
 
+class ColumnTypeMismatch(DataInvalid):
+    """A column of the validation or test dataset has another type than in the dataset that is trained on."""
+
+
+class ClassUnknown(DataInvalid):
+    """Rows of the validation or test dataset have a class that the dataset to train on does not have."""
+
+
 class NoFeatures(DataInvalid):
     """No column is left to learn from."""
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import structlog
 from sqlalchemy import select
 
-from core import database, errors, storage
+from core import database, errors, lifecycle, storage
 from core.lifecycle import Claim
 from core.logs import logger
 from core.settings import settings
@@ -20,7 +20,7 @@ from core.start import BEST, PREPROCESSING, Start
 from core.storage import blob_key
 from core.tables import Artifact, Checkpoint, Dataset, Inquiry, Job
 from worker.relay import Relay
-from worker.trainer.order import Beginning, TableColumn, TraceOrder, TrainingOrder
+from worker.trainer.order import Beginning, TableColumn, TableOrder, TraceOrder, TrainingOrder
 
 ARRAYS = ("numbers.npy", "codes.npy")
 TABLE = "table.parquet"
@@ -57,18 +57,24 @@ def lay_out(claim: Claim, folder: Path) -> tuple[str, Relay]:
 def _training_order(claim: Claim, folder: Path) -> tuple[str, Relay]:
     with database.reading() as session:
         job = session.get_one(Job, claim.subject_id)
-        found = session.get(Dataset, job.dataset_id)
+        try:
+            datasets = lifecycle.datasets_of(session, job)
+        except errors.NotFound as gone:
+            raise errors.DataInvalid("A dataset was deleted before the job could read it.") from gone
         checkpoints = session.scalars(
             select(Checkpoint).where(Checkpoint.run_id == claim.run_id).order_by(Checkpoint.number.desc())
         ).all()
-    if found is None:
-        raise errors.DataInvalid("The dataset was deleted before the job could read it.")
     assert job.resolved_spec is not None, "only a resolved job is queued"
     structlog.contextvars.bind_contextvars(request_id=job.request_id)
     training = TrainingOrder(
-        **_table(found, folder, job.resolved_spec.split),
+        **_table(datasets["train"], folder, job.resolved_spec.split),
         spec=job.resolved_spec,
         start=_start_of(job, folder),
+        held_out={
+            part: TableOrder(**_table(dataset, folder, Split()), spec=job.resolved_spec, folder=str(folder))
+            for part, dataset in datasets.items()
+            if part != "train"
+        },
         checkpoint=_fetch_checkpoint(claim, list(checkpoints), folder),
         folder=str(folder),
         checkpoint_seconds=settings.checkpoint_seconds,

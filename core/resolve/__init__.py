@@ -3,14 +3,16 @@
 Arithmetic only, so that the API can refuse here what would otherwise fail in the worker minutes later.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from core import errors
 from core.profile import Column, Warning
 from core.resolve.columns import named
 from core.resolve.features import input_width, resolve_features
+from core.resolve.held_out import HeldOut, fits_held_out, without_shares
 from core.resolve.memory import memory_needed
 from core.resolve.output import resolve_network
 from core.resolve.split import may_be_features, resolve_split, rows_suffice
@@ -19,6 +21,7 @@ from core.resolve.target import resolve_target
 from core.resolve.trace import memory_of_trace
 from core.resolve.training import resolve_training
 from core.spec import TrainingSpec
+from core.spec.data import HeldOutPart
 from core.spec.network import MAX_PARAMETERS, parameter_count
 from core.start import Start
 
@@ -33,8 +36,15 @@ class Resolved:
     inputs: int  # width of the first layer's input
 
 
-def resolve(spec: TrainingSpec, columns: Sequence[Column], rows: int, start: Start | None = None) -> Resolved:
-    """The spec with every default written out; what it does not say is as in the job that it starts from.
+def resolve(
+    spec: TrainingSpec,
+    columns: Sequence[Column],
+    rows: int,
+    start: Start | None = None,
+    held_out: Mapping[HeldOutPart, HeldOut] = MappingProxyType({}),
+) -> Resolved:
+    """The spec with every default written out; what it does not say is as in the job that it starts from. The parts
+    that are `held_out` have datasets of their own.
 
     Raises a `DataInvalid` that says what the dataset lacks.
     """
@@ -49,19 +59,22 @@ def resolve(spec: TrainingSpec, columns: Sequence[Column], rows: int, start: Sta
     used = resolve_features(spec.features, taken, candidates, by_name, warnings)
     network, output, loss = resolve_network(spec.network, target, spec.training.loss)
     with_target = rows - max(column.missing for column in target.columns)
-    rows_suffice(spec.split, with_target)
-    split = resolve_split(spec.split, target, by_name, warnings)
+    asked_split = without_shares(spec.split, held_out)
+    rows_suffice(asked_split, with_target)
+    split = resolve_split(asked_split, target, by_name, warnings)
+    validates = bool(split.validation) or "validation" in held_out
     resolved = spec.model_copy(
         update={
             "task": target.task,
             "features": used,
             "split": split,
             "network": network,
-            "training": resolve_training(spec.training, loss, target, split, with_target, warnings),
+            "training": resolve_training(spec.training, loss, target, validates, with_target, warnings),
         }
     )
     if start is not None:
         fits(resolved, start)
+    fits_held_out(resolved, target, by_name, held_out)
 
     inputs = sum(input_width(by_name[name], used.columns[name]) for name in used.include or [])
     embedded = sum(
@@ -76,7 +89,8 @@ def resolve(spec: TrainingSpec, columns: Sequence[Column], rows: int, start: Sta
             parameters=parameters,
             limit=MAX_PARAMETERS,
         )
-    memory = memory_needed(resolved, output, parameters, inputs, rows)
+    measured = sum(dataset.rows for dataset in held_out.values())
+    memory = memory_needed(resolved, output, parameters, inputs, rows + measured)
     if spec.trace is not None:
         memory += memory_of_trace(spec.trace, network, parameters, inputs)
     outputs = {"task": target.task, "classes": target.classes, "names": spec.targets}

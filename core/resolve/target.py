@@ -135,6 +135,15 @@ def _classes(target: Column, start: Start | None) -> list[Any]:
     return list(target.values)
 
 
+def labels_fit(target: Target, columns: Sequence[Column]) -> None:
+    """Whether columns of another dataset hold what this target does. Raises `TargetNotLabels` or `TargetNotShares`."""
+    if target.task == "multilabel":
+        _are_labels([column for column in columns if column.distinct])
+    for column in columns if target.is_spread else ():
+        if column.type != "boolean" and not _within(column, 0, 1):
+            raise errors.TargetNotShares(column=column.name)
+
+
 def _numbers_fit(target: Target, loss: AnyLoss, warnings: list[Warning]) -> None:
     logarithm = isinstance(loss, Poisson | Gamma)
     for column in target.columns:

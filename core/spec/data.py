@@ -9,6 +9,7 @@ from core.spec.values import INTEGRAL, ColumnName, Part, Seed, Share, distinct
 
 MAX_NAMED_COLUMNS = 10_000
 
+HeldOutPart = Literal["validation", "test"]
 PartName = Literal["train", "validation", "test"]
 
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from core.spec import TrainingSpec
+from core.spec.data import HeldOutPart
 
 
 class TableColumn(BaseModel):
@@ -42,6 +43,7 @@ class TableOrder(BaseModel):
     parquet: str | None = None  # path of the whole table, where the split is by a column that has no codes
     folder: str  # private, for what is made
     start: Beginning | None = None
+    held_out: dict[HeldOutPart, "TableOrder"] = {}  # tables of their own for rows that only measure
 
     @cached_property
     def _by_name(self) -> dict[str, TableColumn]:
