@@ -11,7 +11,20 @@ from types import FrameType
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
-from api import artifacts, clones, datasets, events, health, jobs, metrics, problems, reference, submissions, traces
+from api import (
+    artifacts,
+    clones,
+    datasets,
+    events,
+    health,
+    jobs,
+    metrics,
+    plans,
+    problems,
+    reference,
+    submissions,
+    traces,
+)
 from api.requests import Requests
 from api.waiting import waker
 from core import logs, storage
@@ -61,7 +74,7 @@ app = FastAPI(
     generate_unique_id_function=_operation_id,
 )
 problems.install(app)
-for routes in (datasets, submissions, jobs, clones, events, artifacts, traces, health, metrics):
+for routes in (datasets, submissions, plans, jobs, clones, events, artifacts, traces, health, metrics):
     app.include_router(routes.router)
 reference.install(app)
 app.add_middleware(Requests)

@@ -17,7 +17,7 @@ from core.lifecycle.holding import orders, record, renew, save_checkpoint
 from core.lifecycle.inquiries import forget_inquiries, inquiry_answered, inquiry_failed, submit_inquiry
 from core.lifecycle.rescuing import expire_leases, rescue_dead
 from core.lifecycle.states import INQUIRIES, SLOT_OF, TERMINAL, TRANSITIONS, Capacity, Claim, Fenced, Keep, MadeFile
-from core.lifecycle.submitting import datasets_of, resolve_for, submit_dataset, submit_job, uses_dataset
+from core.lifecycle.submitting import datasets_of, resolve_new, submit_dataset, submit_job, uses_dataset
 
 __all__ = [
     "INQUIRIES",
@@ -46,7 +46,7 @@ __all__ = [
     "renew",
     "request_cancel",
     "rescue_dead",
-    "resolve_for",
+    "resolve_new",
     "save_checkpoint",
     "submit_dataset",
     "submit_inquiry",

@@ -36,6 +36,36 @@ def submit_job(session: Session, job: Job, start_from: StartFrom | None = None) 
     Raises `NotFound` without such a dataset, or such a job to start from, in its project, or a `DataInvalid` when it
     cannot be trained on as the spec asks.
     """
+    # Held until the commit: were one read at this moment, the jobs that wait would be settled without this one.
+    resolved = resolve_new(session, job, start_from, hold=True)
+    waits = resolved is None
+    if resolved is not None:
+        job.resolved_spec, job.outputs = resolved.spec, resolved.outputs
+        job.warnings = [warning.model_dump(mode="json") for warning in resolved.warnings]
+    epochs = TrainingSpec.model_validate(job.spec).training.epochs
+    job.status, job.phase = "queued", "waiting_for_dataset" if waits else None
+    job.progress = {"epoch": 0, "epochs": epochs, "step": 0, "fraction": 0.0, "eta_seconds": None}
+    session.add(job)
+    session.flush()
+    run = add_run(
+        session,
+        "training",
+        job.id,
+        job.project_id,
+        status="waiting" if waits else "queued",
+        memory=0 if resolved is None else resolved.memory,
+        priority=job.priority,
+    )
+    warnings = [NewEvent("warning", dict(warning)) for warning in job.warnings]
+    log(session, run.id, [status_event("queued", job.phase), *warnings])
+    return job
+
+
+def resolve_new(session: Session, job: Job, start_from: StartFrom | None, *, hold: bool = False) -> Resolved | None:
+    """What a job that is no row yet asks for, settled; None while one of its datasets is being read.
+
+    Raises as `submit_job` does.
+    """
     epochs = TrainingSpec.model_validate(job.spec).training.epochs
     if start_from is not None:
         job.start = find_start(session, job.project_id, start_from).model_dump(mode="json")
@@ -49,32 +79,12 @@ def submit_job(session: Session, job: Job, start_from: StartFrom | None = None) 
                 }
             ]
         )
-    # Held until the commit: were one read at this moment, the jobs that wait would be settled without this one.
-    datasets = datasets_of(session, job, hold=True)
-    waits = any(dataset.status == "processing" for dataset in datasets.values())
-    memory = 0
-    if not waits:
-        resolved = resolve_for(job, datasets)
-        refuse_what_fits_nowhere(session, resolved.memory)
-        memory = resolved.memory
-        job.resolved_spec, job.outputs = resolved.spec, resolved.outputs
-        job.warnings = [warning.model_dump(mode="json") for warning in resolved.warnings]
-    job.status, job.phase = "queued", "waiting_for_dataset" if waits else None
-    job.progress = {"epoch": 0, "epochs": epochs, "step": 0, "fraction": 0.0, "eta_seconds": None}
-    session.add(job)
-    session.flush()
-    run = add_run(
-        session,
-        "training",
-        job.id,
-        job.project_id,
-        status="waiting" if waits else "queued",
-        memory=memory,
-        priority=job.priority,
-    )
-    warnings = [NewEvent("warning", dict(warning)) for warning in job.warnings]
-    log(session, run.id, [status_event("queued", job.phase), *warnings])
-    return job
+    datasets = datasets_of(session, job, hold=hold)
+    if any(dataset.status == "processing" for dataset in datasets.values()):
+        return None
+    resolved = resolve_for(job, datasets)
+    refuse_what_fits_nowhere(session, resolved.memory)
+    return resolved
 
 
 def datasets_of(session: Session, job: Job, *, hold: bool = False) -> dict[PartName, Dataset]:

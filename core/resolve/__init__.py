@@ -12,16 +12,16 @@ from core import errors
 from core.profile import Column, Warning
 from core.resolve.columns import named
 from core.resolve.features import input_width, resolve_features
-from core.resolve.held_out import HeldOut, fits_held_out, without_shares
+from core.resolve.held_out import HeldOut, fits_held_out, with_targets, without_shares
 from core.resolve.memory import memory_needed
 from core.resolve.output import resolve_network
-from core.resolve.split import may_be_features, resolve_split, rows_suffice
+from core.resolve.split import may_be_features, resolve_split, rows_of, rows_suffice
 from core.resolve.start import fits, taken_over
 from core.resolve.target import resolve_target
 from core.resolve.trace import memory_of_trace
 from core.resolve.training import resolve_training
 from core.spec import TrainingSpec
-from core.spec.data import HeldOutPart
+from core.spec.data import HeldOutPart, PartName
 from core.spec.network import MAX_PARAMETERS, parameter_count
 from core.start import Start
 
@@ -34,6 +34,8 @@ class Resolved:
     memory: int  # bytes the training process may take
     parameters: int
     inputs: int  # width of the first layer's input
+    embeddings: list[tuple[int, int]]  # rows and width of each table of learned vectors
+    rows: dict[PartName, int]  # that have a target, by part; about so many where moments or groups stay together
 
 
 def resolve(
@@ -77,11 +79,12 @@ def resolve(
     fits_held_out(resolved, target, by_name, held_out)
 
     inputs = sum(input_width(by_name[name], used.columns[name]) for name in used.include or [])
-    embedded = sum(
-        (len(by_name[name].values or []) + bool(by_name[name].missing) + 1) * choice.dimension
+    embeddings = [
+        (len(by_name[name].values or []) + bool(by_name[name].missing) + 1, choice.dimension)
         for name, choice in used.columns.items()
         if choice.dimension is not None
-    )
+    ]
+    embedded = sum(categories * dimension for categories, dimension in embeddings)
     parameters = parameter_count(network.layers or [], output, inputs) + embedded
     if parameters > MAX_PARAMETERS:
         raise errors.ResourcesExceeded(
@@ -94,7 +97,8 @@ def resolve(
     if spec.trace is not None:
         memory += memory_of_trace(spec.trace, network, parameters, inputs)
     outputs = {"task": target.task, "classes": target.classes, "names": spec.targets}
-    return Resolved(resolved, outputs, warnings, memory, parameters, inputs)
+    parts = rows_of(split, with_target, {part: with_targets(target, other) for part, other in held_out.items()})
+    return Resolved(resolved, outputs, warnings, memory, parameters, inputs, embeddings, parts)
 
 
 def _sample_weight(name: str, targets: Sequence[Column], by_name: dict[str, Column]) -> Column:

@@ -50,12 +50,18 @@ def fits_held_out(
             is_number = choice.type == "number" if choice else name in weights or target.classes is None
             _same_type(by_name[name], column, pointer, as_number=is_number or target.is_spread)
         targets = [theirs[name] for name in spec.targets]
-        if dataset.rows <= max(column.missing for column in targets):
+        if with_targets(target, dataset) < 1:
             raise errors.DatasetTooSmall(
                 f"The {part} dataset has no row with a target.",
                 errors=[{"pointer": pointer, "code": errors.DatasetTooSmall.code, "message": "No row has a target."}],
             )
         _target_fits(target, targets, pointer)
+
+
+def with_targets(target: Target, dataset: HeldOut) -> int:
+    """Rows that have a target; fewer where several targets are missing in different rows."""
+    names = {column.name for column in target.columns}
+    return dataset.rows - max(column.missing for column in dataset.columns if column.name in names)
 
 
 def _same_type(ours: Column, theirs: Column, pointer: str, *, as_number: bool) -> None:

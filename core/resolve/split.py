@@ -7,7 +7,7 @@ from core import errors
 from core.profile import Column, Warning
 from core.resolve.columns import named
 from core.resolve.target import Target
-from core.spec.data import Features, Split, part_named
+from core.spec.data import Features, HeldOutPart, PartName, Split, part_named
 
 
 def resolve_split(split: Split, target: Target, by_name: Mapping[str, Column], warnings: list[Warning]) -> Split:
@@ -116,6 +116,16 @@ def _refused(column: Column, message: str, pointer: str = "/spec/split/by", **fa
     return errors.SplitColumnInvalid(
         f"{errors.SplitColumnInvalid.title()} {message}", column=column.name, type=column.type, errors=[found], **facts
     )
+
+
+def rows_of(split: Split, rows: int, held_out: Mapping[HeldOutPart, int]) -> dict[PartName, int]:
+    """How many rows each part has, of so many with a target and of those that came as datasets of their own."""
+    validation, test = split.sizes(rows)
+    return {
+        "train": rows - validation - test,
+        "validation": held_out.get("validation", validation),
+        "test": held_out.get("test", test),
+    }
 
 
 def rows_suffice(split: Split, rows: int) -> None:
