@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +15,6 @@ from core import database, errors, lifecycle, storage
 from core.lifecycle import Claim
 from core.logs import logger
 from core.settings import settings
-from core.spec.data import Split
 from core.spec.training import Trace
 from core.start import BEST, PREPROCESSING, Start
 from core.storage import blob_key
@@ -67,11 +67,11 @@ def _training_order(claim: Claim, folder: Path) -> tuple[str, Relay]:
     assert job.resolved_spec is not None, "only a resolved job is queued"
     structlog.contextvars.bind_contextvars(request_id=job.request_id)
     training = TrainingOrder(
-        **_table(datasets["train"], folder, job.resolved_spec.split),
+        **_table(datasets["train"], folder, {job.resolved_spec.split.by}),
         spec=job.resolved_spec,
         start=_start_of(job, folder),
         held_out={
-            part: TableOrder(**_table(dataset, folder, Split()), spec=job.resolved_spec, folder=str(folder))
+            part: TableOrder(**_table(dataset, folder, _texts(dataset)), spec=job.resolved_spec, folder=str(folder))
             for part, dataset in datasets.items()
             if part != "train"
         },
@@ -102,7 +102,7 @@ def _trace_order(claim: Claim, folder: Path) -> str:
     else:
         start = _start_of(job, folder)
     order = TraceOrder(
-        **_table(found, folder, job.resolved_spec.split),
+        **_table(found, folder, {job.resolved_spec.split.by}),
         spec=job.resolved_spec.model_copy(update={"trace": Trace(rows=inquiry.request["rows"])}),
         start=start,
         folder=str(folder),
@@ -110,10 +110,14 @@ def _trace_order(claim: Claim, folder: Path) -> str:
     return order.model_dump_json()
 
 
-def _table(dataset: Dataset, folder: Path, split: Split) -> dict[str, Any]:
-    """The part of an order that says where the table lies."""
+def _texts(dataset: Dataset) -> set[str | None]:
+    return {column["name"] for column in dataset.columns if column["type"] == "text"}
+
+
+def _table(dataset: Dataset, folder: Path, wanted: Collection[str | None]) -> dict[str, Any]:
+    """The part of an order that says where the table lies: whole, where `wanted` columns have no codes."""
     columns = [TableColumn.model_validate(column) for column in dataset.columns]
-    needs_whole = any(column.name == split.by and column.code_row is None for column in columns)
+    needs_whole = any(column.name in wanted and column.code_row is None for column in columns)
     files = {
         name: str(storage.storage().fetch(blob_key(dataset.project_id, dataset.files[name]["sha256"]), folder))
         for name in (*ARRAYS, *([TABLE] if needs_whole else []))

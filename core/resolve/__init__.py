@@ -12,10 +12,10 @@ from core import errors
 from core.profile import Column, Warning
 from core.resolve.columns import named
 from core.resolve.features import input_width, resolve_features
-from core.resolve.held_out import HeldOut, fits_held_out, with_targets, without_shares
+from core.resolve.held_out import HeldOut, fits_held_out, has_texts, with_targets, without_shares
 from core.resolve.memory import memory_needed
 from core.resolve.output import resolve_network
-from core.resolve.split import may_be_features, resolve_split, rows_of, rows_suffice
+from core.resolve.split import may_be_features, ranks_whole_table, resolve_split, rows_of, rows_suffice
 from core.resolve.start import fits, taken_over
 from core.resolve.target import resolve_target
 from core.resolve.trace import memory_of_trace
@@ -93,7 +93,8 @@ def resolve(
             limit=MAX_PARAMETERS,
         )
     measured = sum(dataset.rows for dataset in held_out.values())
-    memory = memory_needed(resolved, output, parameters, inputs, rows + measured)
+    reads_table = ranks_whole_table(split, by_name) or has_texts(resolved, by_name, held_out)
+    memory = memory_needed(resolved, output, parameters, inputs, rows + measured, reads_table=reads_table)
     if spec.trace is not None:
         memory += memory_of_trace(spec.trace, network, parameters, inputs)
     outputs = {"task": target.task, "classes": target.classes, "names": spec.targets}

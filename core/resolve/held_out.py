@@ -48,6 +48,8 @@ def fits_held_out(
             column = named(name, theirs, pointer)
             choice = spec.features.columns.get(name)
             is_number = choice.type == "number" if choice else name in weights or target.classes is None
+            if choice and _is_looked_up(by_name[name], column):
+                continue
             _same_type(by_name[name], column, pointer, as_number=is_number or target.is_spread)
         targets = [theirs[name] for name in spec.targets]
         if with_targets(target, dataset) < 1:
@@ -56,6 +58,18 @@ def fits_held_out(
                 errors=[{"pointer": pointer, "code": errors.DatasetTooSmall.code, "message": "No row has a target."}],
             )
         _target_fits(target, targets, pointer)
+
+
+def has_texts(spec: TrainingSpec, by_name: Mapping[str, Column], held_out: Mapping[HeldOutPart, HeldOut]) -> bool:
+    """Whether a column that is used has so many different texts there that they are read from the table."""
+    used = spec.features.columns
+    theirs = (column for dataset in held_out.values() for column in dataset.columns if column.name in used)
+    return any(_is_looked_up(by_name[column.name], column) for column in theirs)
+
+
+def _is_looked_up(ours: Column, theirs: Column) -> bool:
+    """Whether a category has so many different values for its few rows there that it is a text."""
+    return ours.type == "category" and theirs.type == "text"
 
 
 def with_targets(target: Target, dataset: HeldOut) -> int:

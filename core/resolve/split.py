@@ -29,6 +29,11 @@ def may_be_features(columns: Sequence[Column], split: Split, features: Features)
     return [column for column in columns if column.name != split.by or is_named]
 
 
+def ranks_whole_table(split: Split, by_name: Mapping[str, Column]) -> bool:
+    """Whether the column of the split is in no array, and is read from the table."""
+    return split.by is not None and by_name[split.by].code_row is None
+
+
 def _method(split: Split, target: Target, warnings: list[Warning]) -> Literal["random", "stratified"]:
     """A stratified split holds back rows of each class, so one row of a class is too few for it."""
     column = target.columns[0]

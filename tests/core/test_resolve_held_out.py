@@ -83,6 +83,12 @@ def test_whole_numbers_and_nothing_at_all_are_numbers_too(other: Column) -> None
     assert _resolved({"validation": [other, WIDTH, SPECIES, SEX]})
 
 
+def test_many_different_texts_may_be_categories_all_the_same() -> None:
+    texts = Column(name="sex", type="text", missing=0, distinct=60)
+
+    assert _resolved({"validation": [LENGTH, WIDTH, SPECIES, texts]}, rows=60)
+
+
 def test_a_class_that_training_cannot_know_is_refused() -> None:
     theirs = category("species", "adelie", "emperor", "king", counts=[5, 3, 2])
 

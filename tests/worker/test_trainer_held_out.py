@@ -92,6 +92,28 @@ def test_a_column_that_is_empty_there_is_missing_in_each_row(tmp_path: Path, tab
     assert found.validation.features[:, found.preprocessing.features.index("soil=")].tolist() == [1.0, 1.0]
 
 
+@pytest.mark.parametrize("encode", ["one_hot", "embedding"])
+def test_so_many_categories_that_they_are_texts_there_are_looked_up_all_the_same(tmp_path: Path, encode: str) -> None:
+    towns = [f"town {number % 80}" for number in range(400)]
+    table = read(tmp_path / "data", "town,y\n" + "".join(f"{town},{row * 0.5}\n" for row, town in enumerate(towns)))
+    there = [*towns[79::-1], "Atlantis", ""]
+    other = _other(tmp_path, "town,y\n" + "".join(f"{town},0.5\n" for town in there))
+    assert (table.types["town"], other.types["town"]) == ("category", "text")
+    spec = {"target": "y", "features": {"columns": {"town": {"encode": encode}}}}
+
+    found = _prepared(tmp_path, table, {"validation": other}, spec)
+
+    if encode == "one_hot":
+        assert torch.equal(found.validation.features[:80], found.train.features[:80].flip(0))
+        assert found.validation.features[80:].sum() == 0
+    else:
+        assert found.train.codes is not None
+        assert found.validation.codes is not None
+        assert torch.equal(found.validation.codes[:80], found.train.codes[:80].flip(0))
+        assert found.validation.codes[80:].tolist() == [[0], [0]]
+    assert [(one["column"], one["rows"]) for one in found.unseen] == [("town", 2)]
+
+
 def test_whole_numbers_there_are_numbers_here(tmp_path: Path, table: Read) -> None:
     other = _other(tmp_path, "height,width,soil,wet,kind\n1,2,sand,true,ash\n3,4,sand,true,birch\n")
 

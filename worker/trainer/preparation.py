@@ -15,6 +15,7 @@ from worker.trainer import preprocessing, split
 from worker.trainer.examples import Examples
 from worker.trainer.order import TableColumn, TableOrder
 from worker.trainer.preprocessing import Floats, Preprocessing, Rows, Table, Target
+from worker.trainer.ranks import codes_among
 from worker.trainer.split import Parts
 
 
@@ -42,8 +43,9 @@ class _Source:
     rows: Rows  # those that have a target, and count
 
 
-class _Whole(Table):
-    """A table of rows that only measure: a column that is empty in it may be of any type."""
+class _Measuring(Table):
+    """A table of rows that only measure: a column that is empty in it may be of any type, and one that is a category
+    here may have too many different texts there."""
 
     def number(self, column: TableColumn) -> Floats:
         if column.number_row is None:
@@ -52,7 +54,8 @@ class _Whole(Table):
 
     def code(self, column: TableColumn) -> NDArray[np.int32]:
         if column.code_row is None:
-            return np.full(self._order.rows, -1, np.int32)
+            known = (column.values or [])[:-1]  # without the last: see `_in_our_words`
+            return codes_among(self._order, column, known) if known else np.full(self._order.rows, -1, np.int32)
         return super().code(column)
 
 
@@ -64,7 +67,8 @@ def prepare(order: TableOrder, device: torch.device, *, refit: bool, most: int |
     """
     spec, kept = order.spec, _kept(order)
     own = _read(order, preprocessing.Table(order), None if kept is None else kept.target.classes)
-    held_out = {part: _read(other, _Whole(other), own.target.classes) for part, other in order.held_out.items()}
+    others = {part: _in_our_words(other, order) for part, other in order.held_out.items()}
+    held_out = {part: _read(other, _Measuring(other), own.target.classes) for part, other in others.items()}
     keys = split.read_keys(order, own.table, own.rows)
     parts = split.draw(spec.split, own.rows, own.values if own.values.ndim == 1 else own.values[:, 0], keys)
     for part, source in held_out.items():
@@ -108,6 +112,21 @@ def _read(order: TableOrder, table: Table, known: list[Any] | None) -> _Source:
     if sample_weight is not None:
         rows = rows[sample_weight[rows] > 0]
     return _Source(order, table, target, values, sample_weight, rows)
+
+
+def _in_our_words(other: TableOrder, order: TableOrder) -> TableOrder:
+    """The other table, where its columns of text that are categories here have our values, and one more for the rest.
+
+    That one is null, which no category is looked up by.
+    """
+    ours = {column.name: column for column in order.columns if column.type == "category"}
+    columns = [
+        column.model_copy(update={"values": [*(ours[column.name].values or []), None]})
+        if column.type == "text" and column.name in ours
+        else column
+        for column in other.columns
+    ]
+    return TableOrder(**{name: getattr(other, name) for name in TableOrder.model_fields} | {"columns": columns})
 
 
 def _weigh(own: _Source, others: Sequence[_Source], train: Rows) -> list[Floats | None]:
