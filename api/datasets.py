@@ -172,7 +172,7 @@ def delete_dataset(dataset_id: DatasetId, caller: CurrentCaller) -> None:
         found = dataset_or_404(session, caller, dataset_id, hold=True)  # against a job that comes in
         if found.status == "processing":
             raise errors.DatasetNotReady()
-        used = select(Job.id).where(Job.dataset_id == dataset_id, Job.status.not_in(lifecycle.TERMINAL))
+        used = select(Job.id).where(lifecycle.uses_dataset(dataset_id), Job.status.not_in(lifecycle.TERMINAL))
         if session.scalar(used.limit(1)) is not None:
             raise errors.DatasetInUse()
         session.execute(delete(Run).where(Run.subject_id == dataset_id, Run.status == "ended"))

@@ -46,6 +46,8 @@ class JobRead(BaseModel):
     id: str
     name: str | None
     dataset_id: str
+    validation_dataset_id: str | None
+    test_dataset_id: str | None
     cloned_from: str | None = Field(description="The job whose clone this is; it may be deleted by now.")
     start_from: StartFrom | None = Field(description="The earlier job whose network was trained on.")
     status: JobStatus
@@ -55,6 +57,7 @@ class JobRead(BaseModel):
     progress: dict[str, Any] = Field(description="epoch, epochs, step, fraction, eta_seconds")
     latest_metrics: dict[str, Any] | None
     best: dict[str, Any] | None = Field(description="metric, value, epoch")
+    test: dict[str, Any] | None = Field(description="rows, loss and metrics of the test rows, with the kept weights")
     attempts: list[AttemptRead]
     warnings: list[Warning]
     error: dict[str, Any] | None = Field(description="code, message and the facts of that code")

@@ -20,6 +20,7 @@ from api import (
     intake,
     jobs,
     metrics,
+    plans,
     problems,
     reference,
     submissions,
@@ -74,7 +75,7 @@ app = FastAPI(
     generate_unique_id_function=_operation_id,
 )
 problems.install(app)
-for routes in (intake, datasets, submissions, jobs, clones, events, artifacts, traces, health, metrics):
+for routes in (intake, datasets, submissions, plans, jobs, clones, events, artifacts, traces, health, metrics):
     app.include_router(routes.router)
 reference.install(app)
 app.add_middleware(Requests)

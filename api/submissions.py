@@ -1,12 +1,13 @@
 """Submitting a job: JSON that names a dataset, or a form that brings one. The row is committed, then the bell rings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
 
 from api import formats, idempotency, strict_json, uploads
 from api.idempotency import IdempotencyKey
@@ -26,6 +27,7 @@ from core.tables import Dataset, Job
 PATH = "/v1/jobs"
 router = APIRouter(prefix=PATH, tags=["jobs"])
 OBJECTS = ("spec", "metadata", "start_from", "dialect")  # fields of a form that are JSON
+HELD_OUT_FILES = {"validation_file": "validation_dataset_id", "test_file": "test_dataset_id"}  # and whose ids they give
 
 Metadata = dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]]
 
@@ -38,6 +40,14 @@ class JobOptions(BaseModel):
     name: str | None = Field(default=None, max_length=255, description="A name to show.")
     metadata: Metadata = Field(default={}, max_length=32, description="Your own texts, to find the job by.")
     priority: Priority = Field(default="normal", description="Among the jobs of this project.")
+    validation_dataset_id: str | None = Field(
+        default=None,
+        max_length=64,
+        description="A dataset whose rows validate, and no others: columns match by name, nothing is fitted to it.",
+    )
+    test_dataset_id: str | None = Field(
+        default=None, max_length=64, description="A dataset whose rows test, and no others, in the same way."
+    )
     start_from: StartFrom | None = Field(
         default=None, description="Trains on from the network of an earlier job instead of from new weights."
     )
@@ -79,7 +89,9 @@ CREATE_BODY = {
                     "required": ["file", "spec"],
                     "properties": {
                         "file": {"type": "string", "format": "binary", "description": "As for a dataset."},
-                        "dialect": {"type": "string", "description": "A Dialect as JSON text: how the file is read."},
+                        "validation_file": {"type": "string", "format": "binary", "description": "Rows that validate."},
+                        "test_file": {"type": "string", "format": "binary", "description": "Rows that test."},
+                        "dialect": {"type": "string", "description": "A Dialect as JSON text: how the files are read."},
                         "spec": {"type": "string", "description": "A TrainingSpec as JSON text."},
                         "name": {"type": "string"},
                         "metadata": {"type": "string", "description": "A JSON object of texts."},
@@ -175,12 +187,13 @@ def _create_with_data(request: Request, caller: Caller, key: str | None, body: d
     dataset_id, stored = asked.dataset.store()
     job = new_job(request, caller, asked, body["spec"], dataset_id)
     kind, shown = asked.dataset.format, asked.dataset.shown_name
-    found = _submit_with_dataset(
+    found = _submit_with_datasets(
         job,
         key,
         fingerprint,
         asked.start_from,
-        lambda session: uploads.new_dataset(session, dataset_id, caller.project_id, shown, kind, stored),
+        lambda session: [uploads.new_dataset(session, dataset_id, caller.project_id, shown, kind, stored)],
+        [dataset_id],
     )
     UPLOADED_BYTES.inc(stored.bytes)
     return found
@@ -188,40 +201,72 @@ def _create_with_data(request: Request, caller: Caller, key: str | None, body: d
 
 async def _create_from_form(request: Request, caller: Caller, key: str | None) -> tuple[str, bool]:
     async with uploads.form(request) as fields:
-        file = uploads.file_in(fields)
+        file = uploads.file_in(fields, *HELD_OUT_FILES)
         texts = {name: value for name, value in fields.items() if isinstance(value, str)}
         body, asked = await run_in_threadpool(_options_of, texts)
-        kind = uploads.format_of_file(file)
-        dialect = formats.dialect_of(asked.dialect, kind, "dialect")
-        dataset_id, stored = await uploads.store(uploads.file_pieces(file))
-    job = new_job(request, caller, asked, body["spec"], dataset_id)
-    fingerprint = idempotency.fingerprint(PATH, {**body, "file": stored.sha256})
-    shown = uploads.shown_name(file.filename, f"dataset.{kind}")
+        files = {"file": file}
+        for name, field in HELD_OUT_FILES.items():
+            if isinstance(other := fields.get(name), UploadFile):
+                _refuse_twice(asked, name, field)
+                files[name] = other
+        kinds = {name: uploads.format_of_file(one) for name, one in files.items()}
+        dialects = {name: formats.dialect_of(asked.dialect, kind, "dialect") for name, kind in kinds.items()}
+        stored = {name: await uploads.store(uploads.file_pieces(one)) for name, one in files.items()}
+    ids = {name: dataset_id for name, (dataset_id, _) in stored.items()}
+    held_out = {field: ids[name] for name, field in HELD_OUT_FILES.items() if name in ids}
+    job = new_job(request, caller, asked.model_copy(update=held_out), body["spec"], ids["file"])
+    digests = {name: file.sha256 for name, (_, file) in stored.items()}
+    fingerprint = idempotency.fingerprint(PATH, {**body, **digests})
 
-    def brought(session: Session) -> Dataset:
-        return uploads.new_dataset(session, dataset_id, caller.project_id, shown, kind, stored, dialect)
+    def brought(session: Session) -> list[Dataset]:
+        return [
+            uploads.new_dataset(
+                session,
+                dataset_id,
+                caller.project_id,
+                uploads.shown_name(files[name].filename, f"dataset.{kinds[name]}"),
+                kinds[name],
+                file,
+                dialects[name],
+            )
+            for name, (dataset_id, file) in stored.items()
+        ]
 
-    found = await run_in_threadpool(_submit_with_dataset, job, key, fingerprint, asked.start_from, brought)
-    UPLOADED_BYTES.inc(stored.bytes)
+    found = await run_in_threadpool(
+        _submit_with_datasets, job, key, fingerprint, asked.start_from, brought, list(ids.values())
+    )
+    UPLOADED_BYTES.inc(sum(file.bytes for _, file in stored.values()))
     return found
 
 
-def _submit_with_dataset(
+def _submit_with_datasets(
     job: Job,
     key: str | None,
     fingerprint: str,
     start_from: StartFrom | None,
-    brought: Callable[[Session], Dataset],
+    brought: Callable[[Session], list[Dataset]],
+    dataset_ids: Sequence[str],
 ) -> tuple[str, bool]:
-    """Submits a job with a dataset whose bytes are in storage, and deletes them where there was no need."""
+    """Submits a job with datasets whose bytes are in storage, and deletes them where there was no need."""
+
+    def forget() -> None:
+        for dataset_id in dataset_ids:
+            storage.storage().delete(storage.upload_key(dataset_id))
+
     try:
         job_id, replayed = submit(job, key, fingerprint, start_from, brought)
     except errors.Problem:
-        storage.storage().delete(storage.upload_key(job.dataset_id))
+        forget()
         raise
     if replayed:
-        storage.storage().delete(storage.upload_key(job.dataset_id))  # the first request's dataset has its own
+        forget()  # the first request's datasets have their own
     return job_id, replayed
+
+
+def _refuse_twice(asked: JobOptions, name: str, field: str) -> None:
+    if getattr(asked, field) is not None:
+        found = {"pointer": f"/{name}", "code": "said_twice", "message": f"Send either this file or `{field}`."}
+        raise errors.InvalidSpec(errors=[found])
 
 
 def _options_of(texts: dict[str, str]) -> tuple[dict[str, Any], JobWithFile]:
@@ -242,10 +287,16 @@ def new_job(
     dataset_id: str,
     cloned_from: str | None = None,
 ) -> Job:
+    held_out = {name: getattr(asked, name) for name in HELD_OUT_FILES.values()}
+    for name, other in held_out.items():
+        if other == dataset_id:
+            message = "The rows that are trained on cannot measure as well."
+            raise errors.InvalidSpec(errors=[{"pointer": f"/{name}", "code": "same_dataset", "message": message}])
     return Job(
         id=new_id("job"),
         project_id=caller.project_id,
         dataset_id=dataset_id,
+        **held_out,
         cloned_from=cloned_from,
         name=asked.name,
         spec=sent_spec,
@@ -261,16 +312,16 @@ def submit(
     key: str | None,
     fingerprint: str,
     start_from: StartFrom | None,
-    brought: Callable[[Session], Dataset] | None = None,
+    brought: Callable[[Session], Sequence[Dataset]] | None = None,
 ) -> tuple[str, bool]:
-    """Commits the job (with its dataset, where it brings one), then rings. Returns its id, and whether it was there."""
+    """Commits the job (with datasets that it brings), then rings. Returns its id, and whether it was there."""
     with database.writing() as session:
         if key is not None:
             earlier = idempotency.claim(session, job, key, fingerprint)
             if earlier is not None:
                 return earlier, True
-        if brought is not None:
-            lifecycle.submit_dataset(session, brought(session))
+        for dataset in brought(session) if brought is not None else ():
+            lifecycle.submit_dataset(session, dataset)
         job.created_at = now(session)
         lifecycle.submit_job(session, job, start_from)
         session.commit()

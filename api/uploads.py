@@ -89,12 +89,13 @@ def format_of_file(file: UploadFile) -> Format:
     return formats.format_of((file.content_type or "").split(";")[0].strip().lower(), file.filename)
 
 
-def file_in(fields: FormData) -> UploadFile:
+def file_in(fields: FormData, *others: str) -> UploadFile:
+    """The file in the field `file`; beside it there may be files in the fields `others`, and nowhere else."""
     found = fields.get("file")
     if not isinstance(found, UploadFile):
         raise errors.InvalidRequest("The form has no file in its field `file`; send `-F file=@file.csv`.")
     for name, value in fields.items():
-        if isinstance(value, UploadFile) and value is not found:
+        if isinstance(value, UploadFile) and value is not found and name not in others:
             message = "There is no such field for a file."
             raise errors.InvalidSpec(
                 errors=[{"pointer": errors.pointer(name), "code": "unknown_field", "message": message}]

@@ -324,7 +324,7 @@ class ColumnUnknown(DatasetProblem):
     """A type was chosen for a column that the table does not have."""
 
 
-class ColumnTypeMismatch(DatasetProblem):
+class ColumnTypeUnreadable(DatasetProblem):
     """No value of a column can be read as the type that was chosen for it."""
 
 
@@ -415,6 +415,18 @@ class DatasetTooSmall(DataInvalid):
 
 class ClassTooSmall(DataInvalid):
     """A class has too few rows for a stratified split; use `split.method: random`."""
+
+
+class SplitColumnInvalid(DataInvalid):
+    """The rows cannot be split by this column."""
+
+
+class ColumnTypeMismatch(DataInvalid):
+    """A column of the validation or test dataset has another type than in the dataset that is trained on."""
+
+
+class ClassUnknown(DataInvalid):
+    """Rows of the validation or test dataset have a class that the dataset to train on does not have."""
 
 
 class NoFeatures(DataInvalid):

@@ -120,6 +120,8 @@ class Job(Row):
     id: Mapped[Id]
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
     dataset_id: Mapped[str] = mapped_column(index=True)  # no foreign key: a job outlives its dataset
+    validation_dataset_id: Mapped[str | None] = mapped_column(index=True)
+    test_dataset_id: Mapped[str | None] = mapped_column(index=True)
     cloned_from: Mapped[str | None]  # another job; no foreign key, for the same reason
     start: Mapped[dict[str, Any] | None]  # core.start.Start: the earlier job whose network is trained on
     name: Mapped[str | None]
@@ -134,6 +136,7 @@ class Job(Row):
     progress: Mapped[dict[str, Any]] = mapped_column(default=dict)
     latest_metrics: Mapped[dict[str, Any] | None]
     best: Mapped[dict[str, Any] | None]
+    test: Mapped[dict[str, Any] | None]  # rows, loss and metrics of the test rows, with the kept weights
     warnings: Mapped[list[Any]] = mapped_column(default=list)
     error: Mapped[dict[str, Any] | None]
     keep: Mapped[str] = mapped_column(default="best")  # what a cancel leaves: best, last or none

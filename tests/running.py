@@ -44,6 +44,7 @@ class Api:
         self.http = httpx2.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=httpx2.Timeout(70))
 
     def upload(self, path: Path, **parameters: str) -> dict[str, Any]:
+        parameters = {"wait": "60"} | parameters  # a worker on a busy machine has hardly started
         answer = self.http.post("/v1/datasets", files={"file": (path.name, path.read_bytes())}, params=parameters)
         assert answer.status_code == 201, answer.text
         return dict(answer.json())

@@ -4,13 +4,14 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
 
 import structlog
 from sqlalchemy import select
 
-from core import database, errors, storage
+from core import database, errors, lifecycle, storage
 from core.lifecycle import Claim
 from core.logs import logger
 from core.settings import settings
@@ -19,9 +20,10 @@ from core.start import BEST, PREPROCESSING, Start
 from core.storage import blob_key
 from core.tables import Artifact, Checkpoint, Dataset, Inquiry, Job
 from worker.relay import Relay
-from worker.trainer.order import Beginning, TableColumn, TraceOrder, TrainingOrder
+from worker.trainer.order import Beginning, TableColumn, TableOrder, TraceOrder, TrainingOrder
 
 ARRAYS = ("numbers.npy", "codes.npy", "moments.npy")
+TABLE = "table.parquet"
 FOLDER = "backpropd-run-"
 
 
@@ -55,18 +57,24 @@ def lay_out(claim: Claim, folder: Path) -> tuple[str, Relay]:
 def _training_order(claim: Claim, folder: Path) -> tuple[str, Relay]:
     with database.reading() as session:
         job = session.get_one(Job, claim.subject_id)
-        found = session.get(Dataset, job.dataset_id)
+        try:
+            datasets = lifecycle.datasets_of(session, job)
+        except errors.NotFound as gone:
+            raise errors.DataInvalid("A dataset was deleted before the job could read it.") from gone
         checkpoints = session.scalars(
             select(Checkpoint).where(Checkpoint.run_id == claim.run_id).order_by(Checkpoint.number.desc())
         ).all()
-    if found is None:
-        raise errors.DataInvalid("The dataset was deleted before the job could read it.")
     assert job.resolved_spec is not None, "only a resolved job is queued"
     structlog.contextvars.bind_contextvars(request_id=job.request_id)
     training = TrainingOrder(
-        **_table(found, folder),
+        **_table(datasets["train"], folder, {job.resolved_spec.split.by}),
         spec=job.resolved_spec,
         start=_start_of(job, folder),
+        held_out={
+            part: TableOrder(**_table(dataset, folder, _texts(dataset)), spec=job.resolved_spec, folder=str(folder))
+            for part, dataset in datasets.items()
+            if part != "train"
+        },
         checkpoint=_fetch_checkpoint(claim, list(checkpoints), folder),
         folder=str(folder),
         checkpoint_seconds=settings.checkpoint_seconds,
@@ -94,7 +102,7 @@ def _trace_order(claim: Claim, folder: Path) -> str:
     else:
         start = _start_of(job, folder)
     order = TraceOrder(
-        **_table(found, folder),
+        **_table(found, folder, {job.resolved_spec.split.by}),
         spec=job.resolved_spec.model_copy(update={"trace": Trace(rows=inquiry.request["rows"])}),
         start=start,
         folder=str(folder),
@@ -102,19 +110,26 @@ def _trace_order(claim: Claim, folder: Path) -> str:
     return order.model_dump_json()
 
 
-def _table(dataset: Dataset, folder: Path) -> dict[str, Any]:
-    """The part of an order that says where the table lies."""
-    arrays = {
+def _texts(dataset: Dataset) -> set[str | None]:
+    return {column["name"] for column in dataset.columns if column["type"] == "text"}
+
+
+def _table(dataset: Dataset, folder: Path, wanted: Collection[str | None]) -> dict[str, Any]:
+    """The part of an order that says where the table lies: whole, where `wanted` columns have no codes."""
+    columns = [TableColumn.model_validate(column) for column in dataset.columns]
+    needs_whole = any(column.name in wanted and column.code_row is None for column in columns)
+    files = {
         name: str(storage.storage().fetch(blob_key(dataset.project_id, dataset.files[name]["sha256"]), folder))
-        for name in ARRAYS
+        for name in (*ARRAYS, *([TABLE] if needs_whole else []))
         if name in dataset.files
     }
     return {
         "rows": dataset.rows or 0,
-        "columns": [TableColumn.model_validate(column) for column in dataset.columns],
-        "numbers": arrays.get("numbers.npy"),
-        "codes": arrays.get("codes.npy"),
-        "moments": arrays.get("moments.npy"),
+        "columns": columns,
+        "numbers": files.get("numbers.npy"),
+        "codes": files.get("codes.npy"),
+        "moments": files.get("moments.npy"),
+        "parquet": files.get(TABLE),
     }
 
 

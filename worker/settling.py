@@ -83,9 +83,11 @@ def _store_artifacts(claim: Claim, trained: Trained, folder: Path) -> None:
     ]
     with database.writing() as session:
         if trained.failed is None:
-            lifecycle.succeed(session, claim, trained.stop_reason, made, best=trained.best)
+            lifecycle.succeed(session, claim, trained.stop_reason, made, best=trained.best, test=trained.test)
         else:
-            lifecycle.fail(session, claim, _problem(Failed(**trained.failed)), made, best=trained.best)
+            lifecycle.fail(
+                session, claim, _problem(Failed(**trained.failed)), made, best=trained.best, test=trained.test
+            )
 
 
 def _write_metrics(claim: Claim, path: Path) -> None:

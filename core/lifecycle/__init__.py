@@ -17,7 +17,7 @@ from core.lifecycle.holding import orders, record, renew, save_checkpoint
 from core.lifecycle.inquiries import forget_inquiries, inquiry_answered, inquiry_failed, submit_inquiry
 from core.lifecycle.rescuing import expire_leases, rescue_dead
 from core.lifecycle.states import INQUIRIES, SLOT_OF, TERMINAL, TRANSITIONS, Capacity, Claim, Fenced, Keep, MadeFile
-from core.lifecycle.submitting import submit_dataset, submit_job
+from core.lifecycle.submitting import datasets_of, resolve_new, submit_dataset, submit_job, uses_dataset
 
 __all__ = [
     "INQUIRIES",
@@ -34,6 +34,7 @@ __all__ = [
     "crash",
     "dataset_invalid",
     "dataset_ready",
+    "datasets_of",
     "expire_leases",
     "fail",
     "forget_inquiries",
@@ -45,9 +46,11 @@ __all__ = [
     "renew",
     "request_cancel",
     "rescue_dead",
+    "resolve_new",
     "save_checkpoint",
     "submit_dataset",
     "submit_inquiry",
     "submit_job",
     "succeed",
+    "uses_dataset",
 ]

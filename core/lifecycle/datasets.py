@@ -11,7 +11,7 @@ from core.database import db_now
 from core.events import NewEvent
 from core.lifecycle.moves import end, end_run, lock, log, status_event, update_job
 from core.lifecycle.states import Claim
-from core.lifecycle.submitting import enter_queue, refuse_what_fits_nowhere, resolve_for
+from core.lifecycle.submitting import datasets_of, enter_queue, refuse_what_fits_nowhere, resolve_for, uses_dataset
 from core.resolve import Resolved
 from core.tables import AttemptOutcome, Dataset, Job, Run
 
@@ -25,8 +25,13 @@ def dataset_ready(session: Session, claim: Claim, **dataset: Any) -> list[str]:
         .values(status="ready", **dataset)
         .execution_options(synchronize_session=False)
     )
-    found = session.get_one(Dataset, claim.subject_id, populate_existing=True)
-    changed = settle_waiting(session, claim.subject_id, lambda job: resolve_for(job, found))
+
+    def decide(job: Job) -> Resolved | None:
+        datasets = datasets_of(session, job)
+        still_read = any(dataset.status == "processing" for dataset in datasets.values())
+        return None if still_read else resolve_for(job, datasets)
+
+    changed = settle_waiting(session, claim.subject_id, decide)
     end_run(session, locked, "succeeded", None)
     session.commit()
     return changed
@@ -57,20 +62,29 @@ def reject_dataset(
     return changed
 
 
-def settle_waiting(session: Session, dataset_id: str, decide: Callable[[Job], Resolved]) -> list[str]:
-    """Each job that waited for this dataset is queued, or fails `data_invalid` with what was found."""
+def settle_waiting(session: Session, dataset_id: str, decide: Callable[[Job], Resolved | None]) -> list[str]:
+    """Each job that waited for this dataset is queued, fails `data_invalid` with what was found, or waits for another.
+
+    The runs are held before `decide` looks at those: of two datasets that are read at the same moment, the second to
+    hold the run sees the first.
+    """
     waiting = session.execute(
         select(Run, Job)
         .join(Job, Job.id == Run.subject_id)
-        .where(Job.dataset_id == dataset_id, Run.kind == "training", Run.status == "waiting")
+        .where(uses_dataset(dataset_id), Run.kind == "training", Run.status == "waiting")
         .order_by(Run.id)
         .with_for_update(of=Run)
     ).all()
+    settled: list[str] = []
     for run, job in waiting:
         try:
             resolved = decide(job)
+            if resolved is None:
+                continue
+            settled.append(job.id)
             refuse_what_fits_nowhere(session, resolved.memory)
         except errors.Problem as problem:
+            settled.append(job.id)
             end(session, run, "failed", None, errors.data_invalid(problem), outcome="failed", cause=problem.code)
             continue
         warnings = [warning.model_dump(mode="json") for warning in resolved.warnings]
@@ -84,4 +98,4 @@ def settle_waiting(session: Session, dataset_id: str, decide: Callable[[Job], Re
         )
         log(session, run.id, [status_event("queued", None), *(NewEvent("warning", warning) for warning in warnings)])
         enter_queue(session, run.project_id)
-    return [job.id for _, job in waiting]
+    return list(dict.fromkeys(settled))

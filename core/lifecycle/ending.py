@@ -34,6 +34,8 @@ def succeed(
     artifacts = _keep(session, claim, [] if cancelled and keep == "none" else list(made))
     status: Literal["succeeded", "cancelled"] = "cancelled" if cancelled else "succeeded"
     reason = "user_cancel" if cancelled else stop_reason
+    if cancelled and keep == "none":
+        job["test"] = None  # of weights that nobody has
     end(session, locked, status, reason, None, outcome=status, cause=None, new=artifacts, job=job)
     session.commit()
     return status

@@ -130,7 +130,7 @@ def end(
     if not move(session, run.subject_id, status, finished_at=db_now(), **values, **(job or {})):
         raise Fenced
     end_run(session, run, outcome, cause)
-    outcome_facts = {"status": status, "stop_reason": stop_reason, "error": error}
+    outcome_facts = {"status": status, "stop_reason": stop_reason, "error": error, "test": (job or {}).get("test")}
     log(session, run.id, [*new, status_event(status, None), NewEvent("end", outcome_facts)])
 
 

@@ -1,8 +1,9 @@
 """A job or an upload enters: its rows, and its place in the queue."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Literal, get_args
 
-from sqlalchemy import case, func, select, update
+from sqlalchemy import ColumnElement, case, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from core import errors
@@ -14,8 +15,10 @@ from core.lifecycle.starting import find_start
 from core.lifecycle.states import SLOT_OF
 from core.profile import Column
 from core.resolve import Resolved, resolve
+from core.resolve.held_out import HeldOut
 from core.settings import settings
 from core.spec import TrainingSpec
+from core.spec.data import HeldOutPart, PartName
 from core.start import Start, StartFrom
 from core.tables import Dataset, Job, Project, Run, RunKind, Worker
 
@@ -33,6 +36,36 @@ def submit_job(session: Session, job: Job, start_from: StartFrom | None = None) 
     Raises `NotFound` without such a dataset, or such a job to start from, in its project, or a `DataInvalid` when it
     cannot be trained on as the spec asks.
     """
+    # Held until the commit: were one read at this moment, the jobs that wait would be settled without this one.
+    resolved = resolve_new(session, job, start_from, hold=True)
+    waits = resolved is None
+    if resolved is not None:
+        job.resolved_spec, job.outputs = resolved.spec, resolved.outputs
+        job.warnings = [warning.model_dump(mode="json") for warning in resolved.warnings]
+    epochs = TrainingSpec.model_validate(job.spec).training.epochs
+    job.status, job.phase = "queued", "waiting_for_dataset" if waits else None
+    job.progress = {"epoch": 0, "epochs": epochs, "step": 0, "fraction": 0.0, "eta_seconds": None}
+    session.add(job)
+    session.flush()
+    run = add_run(
+        session,
+        "training",
+        job.id,
+        job.project_id,
+        status="waiting" if waits else "queued",
+        memory=0 if resolved is None else resolved.memory,
+        priority=job.priority,
+    )
+    warnings = [NewEvent("warning", dict(warning)) for warning in job.warnings]
+    log(session, run.id, [status_event("queued", job.phase), *warnings])
+    return job
+
+
+def resolve_new(session: Session, job: Job, start_from: StartFrom | None, *, hold: bool = False) -> Resolved | None:
+    """What a job that is no row yet asks for, settled; None while one of its datasets is being read.
+
+    Raises as `submit_job` does.
+    """
     epochs = TrainingSpec.model_validate(job.spec).training.epochs
     if start_from is not None:
         job.start = find_start(session, job.project_id, start_from).model_dump(mode="json")
@@ -46,47 +79,53 @@ def submit_job(session: Session, job: Job, start_from: StartFrom | None = None) 
                 }
             ]
         )
-    # Held until the commit: were it read at this moment, the jobs that wait would be settled without this one.
-    dataset = session.scalar(
+    datasets = datasets_of(session, job, hold=hold)
+    if any(dataset.status == "processing" for dataset in datasets.values()):
+        return None
+    resolved = resolve_for(job, datasets)
+    refuse_what_fits_nowhere(session, resolved.memory)
+    return resolved
+
+
+def datasets_of(session: Session, job: Job, *, hold: bool = False) -> dict[PartName, Dataset]:
+    """The datasets of a job as they are now, by what their rows do; held, where that is asked, until the transaction
+    ends. Raises `NotFound` without one of them in its project, `DatasetInvalid` where one could not be read.
+    """
+    wanted: dict[PartName, str | None] = {
+        "train": job.dataset_id,
+        "validation": job.validation_dataset_id,
+        "test": job.test_dataset_id,
+    }
+    query = (
         select(Dataset)
-        .where(Dataset.id == job.dataset_id, Dataset.project_id == job.project_id)
-        .with_for_update(read=True)
+        .where(Dataset.id.in_([one for one in wanted.values() if one]), Dataset.project_id == job.project_id)
+        .order_by(Dataset.id)  # two transactions take them in the same order
         .execution_options(populate_existing=True)
     )
-    if dataset is None:
+    found = {one.id: one for one in session.scalars(query.with_for_update(read=True) if hold else query)}
+    if any(one not in found for one in wanted.values() if one):
         raise errors.NotFound()
-    if dataset.status == "invalid":
-        raise errors.DatasetInvalid(dataset_id=dataset.id, error=dataset.error)
-    waits = dataset.status == "processing"
-    memory = 0
-    if not waits:
-        resolved = resolve_for(job, dataset)
-        refuse_what_fits_nowhere(session, resolved.memory)
-        memory = resolved.memory
-        job.resolved_spec, job.outputs = resolved.spec, resolved.outputs
-        job.warnings = [warning.model_dump(mode="json") for warning in resolved.warnings]
-    job.status, job.phase = "queued", "waiting_for_dataset" if waits else None
-    job.progress = {"epoch": 0, "epochs": epochs, "step": 0, "fraction": 0.0, "eta_seconds": None}
-    session.add(job)
-    session.flush()
-    run = add_run(
-        session,
-        "training",
-        job.id,
-        job.project_id,
-        status="waiting" if waits else "queued",
-        memory=memory,
-        priority=job.priority,
-    )
-    warnings = [NewEvent("warning", dict(warning)) for warning in job.warnings]
-    log(session, run.id, [status_event("queued", job.phase), *warnings])
-    return job
+    for dataset in found.values():
+        if dataset.status == "invalid":
+            raise errors.DatasetInvalid(dataset_id=dataset.id, error=dataset.error)
+    return {part: found[one] for part, one in wanted.items() if one}
 
 
-def resolve_for(job: Job, dataset: Dataset) -> Resolved:
-    columns = [Column.model_validate(column) for column in dataset.columns]
+def uses_dataset(dataset_id: str) -> ColumnElement[bool]:
+    """Of a job, whether its rows are read for it."""
+    return or_(Job.dataset_id == dataset_id, Job.validation_dataset_id == dataset_id, Job.test_dataset_id == dataset_id)
+
+
+def resolve_for(job: Job, datasets: Mapping[PartName, Dataset]) -> Resolved:
+    """`datasets` are those of the job, each of them read."""
+    profiles: dict[PartName, HeldOut] = {
+        part: HeldOut([Column.model_validate(column) for column in dataset.columns], dataset.rows or 0)
+        for part, dataset in datasets.items()
+    }
+    train = profiles["train"]
+    held_out: dict[HeldOutPart, HeldOut] = {part: profiles[part] for part in get_args(HeldOutPart) if part in profiles}
     start = None if job.start is None else Start.model_validate(job.start)
-    return resolve(TrainingSpec.model_validate(job.spec), columns, dataset.rows or 0, start)
+    return resolve(TrainingSpec.model_validate(job.spec), train.columns, train.rows, start, held_out)
 
 
 def refuse_what_fits_nowhere(session: Session, memory: int) -> None:

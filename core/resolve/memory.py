@@ -21,9 +21,12 @@ from core.spec.optimizers import (
 MIB = 1024 * 1024
 SINGLE = 4  # bytes of a float32
 BYTES_A_ROW = 128  # while a split is drawn, or a column read
+READER = 256 * MIB  # of tables, for a column that is in no array
 
 
-def memory_needed(spec: TrainingSpec, output: Output, parameters: int, inputs: int, rows: int) -> int:
+def memory_needed(
+    spec: TrainingSpec, output: Output, parameters: int, inputs: int, rows: int, *, reads_table: bool
+) -> int:
     """Bytes: weights, gradients, the optimizer's state and kept copies; activations of a batch; the data.
 
     Measured against real processes (`docs/performance.md`): 1.25 x the sum + 128 MiB covered all of them; 256 MiB is
@@ -34,7 +37,11 @@ def memory_needed(spec: TrainingSpec, output: Output, parameters: int, inputs: i
     batch = rows if isinstance(training.optimizer, Lbfgs) else min(training.batch_size, rows)
     copies = 4 + slots(training.optimizer) + (2 if training.ema_decay else 0)
     state = SINGLE * (copies * parameters + 4 * batch * sum(row) + 2 * rows * (inputs + 2 + output.units))
-    return int(1.25 * state) + 384 * MIB
+    return int(1.25 * state) + (_of_reader(rows) if reads_table else 0) + 384 * MIB
+
+
+def _of_reader(rows: int) -> int:
+    return READER + BYTES_A_ROW * rows
 
 
 def memory_of_update(spec: TrainingSpec, parameters: int, inputs: int, rows: int) -> int:
@@ -46,7 +53,7 @@ def memory_of_update(spec: TrainingSpec, parameters: int, inputs: int, rows: int
     state = SINGLE * (8 + slots(spec.training.optimizer)) * parameters
     table = rows * (BYTES_A_ROW + 2 * SINGLE * len(spec.targets))
     written = memory_of_trace(spec.trace, spec.network, parameters, inputs)
-    return int(1.25 * (state + table)) + written + 384 * MIB
+    return int(1.25 * (state + table)) + (_of_reader(rows) if spec.split.by else 0) + written + 384 * MIB
 
 
 def slots(optimizer: AnyOptimizer) -> int:

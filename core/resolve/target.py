@@ -156,6 +156,15 @@ def _classes(target: Column, start: Start | None) -> list[Any]:
     return list(target.values)
 
 
+def labels_fit(target: Target, columns: Sequence[Column]) -> None:
+    """Whether columns of another dataset hold what this target does. Raises `TargetNotLabels` or `TargetNotShares`."""
+    if target.task == "multilabel":
+        _are_labels([column for column in columns if column.distinct])
+    for column in columns if target.is_spread else ():
+        if column.type != "boolean" and not _within(column, 0, 1):
+            raise errors.TargetNotShares(column=column.name)
+
+
 def _numbers_fit(target: Target, spec: TrainingSpec, warnings: list[Warning]) -> None:
     loss = spec.training.loss
     raw = spec.target_scale == "none" and not isinstance(loss, Poisson | Gamma)

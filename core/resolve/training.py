@@ -5,7 +5,6 @@ import math
 from core import errors
 from core.profile import Warning
 from core.resolve.target import Target
-from core.spec.data import Split
 from core.spec.losses import AnyLoss, Hinge
 from core.spec.metrics import DEFAULT_METRICS, PROBABILITY_METRICS, MetricName, metrics_of
 from core.spec.optimizers import Lbfgs
@@ -16,7 +15,7 @@ EVENTS = 10_000  # epoch events of a job, about
 
 
 def resolve_training(
-    asked: Training, loss: AnyLoss, target: Target, split: Split, rows: int, warnings: list[Warning]
+    asked: Training, loss: AnyLoss, target: Target, validates: bool, rows: int, warnings: list[Warning]
 ) -> Training:
     if asked.batch_size > rows:
         warnings.append(
@@ -35,27 +34,29 @@ def resolve_training(
         if not (isinstance(loss, Hinge) and name in PROBABILITY_METRICS)
     ]
     metrics = _metrics(asked, target, legal)
-    monitor = _held_back(asked.stop.monitor, split)
+    monitor = _held_back(asked.stop.monitor, validates)
     schedule = asked.schedule
     if isinstance(schedule, PlateauRate):
-        schedule = schedule.model_copy(update={"monitor": _held_back(schedule.monitor or asked.stop.monitor, split)})
+        schedule = schedule.model_copy(
+            update={"monitor": _held_back(schedule.monitor or asked.stop.monitor, validates)}
+        )
         metrics = _with_metric_of(schedule.monitor or "", metrics, legal, "/spec/training/schedule/monitor")
     return asked.model_copy(
         update={
             "loss": loss,
             "schedule": schedule,
             "metrics": _with_metric_of(monitor, metrics, legal, "/spec/training/stop/monitor"),
-            "refit": asked.refit and bool(split.validation),
+            "refit": asked.refit and validates,
             "log_every": asked.log_every or max(1, math.ceil(asked.epochs / EVENTS)),
             "stop": asked.stop.model_copy(
-                update={"monitor": monitor, "target_monitor": _held_back(asked.stop.target_monitor, split)}
+                update={"monitor": monitor, "target_monitor": _held_back(asked.stop.target_monitor, validates)}
             ),
         }
     )
 
 
-def _held_back(monitor: str, split: Split) -> str:
-    return monitor if split.validation else monitor.replace("valid_", "train_")
+def _held_back(monitor: str, validates: bool) -> str:
+    return monitor if validates else monitor.replace("valid_", "train_")
 
 
 def _metrics(asked: Training, target: Target, legal: list[MetricName]) -> list[MetricName]:

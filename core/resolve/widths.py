@@ -25,11 +25,6 @@ def input_width(column: Column, choice: ColumnChoice) -> int:
                     return _places(column, choice)
 
 
-def embedded_numbers(column: Column, choice: ColumnChoice) -> int:
-    """Trainable numbers of the column's learned vectors, at most: one vector more is of the unknown."""
-    return (categories(column) + 1) * choice.dimension if choice.dimension is not None else 0
-
-
 def _places(column: Column, choice: ColumnChoice) -> int:
     """Categories that may be frequent enough for a place of their own, and one for all others. In the training rows
     none is more frequent than in all rows."""

@@ -1,25 +1,71 @@
 """Which rows train, and on what."""
 
-from typing import Annotated, Literal
+import math
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, Strict, model_validator
 
-from core.spec.values import INTEGRAL, Part, Seed, Share
+from core.spec.values import INTEGRAL, ColumnName, Part, Seed, Share
+
+HeldOutPart = Literal["validation", "test"]
+PartName = Literal["train", "validation", "test"]
+
+
+BY_COLUMN = ("time", "group", "column")  # methods that read which rows go where from a column
+PART_WORDS: dict[str, PartName] = {
+    "train": "train",
+    "training": "train",
+    "valid": "validation",
+    "validation": "validation",
+    "val": "validation",
+    "test": "test",
+}
+
+
+def part_named(value: Any) -> PartName | None:
+    """The part that a cell of a split column says, in capitals or not; None where it says none."""
+    return PART_WORDS.get(value.strip().lower()) if isinstance(value, str) else None
 
 
 class Split(Part):
-    method: Literal["auto", "random", "stratified"] = Field(
-        default="auto", description="`auto` is stratified for classes of two rows and more, else random."
+    method: Literal["auto", "random", "stratified", "time", "group", "column", "last"] = Field(
+        default="auto",
+        description="`auto` is stratified for classes of two rows and more, else random. `time`: the latest rows by "
+        "the column `by` test, those before them validate; rows of one moment stay together. `group`: rows with the "
+        "same value of `by` are in one part. `column`: `by` says `train`, `validation` or `test` of each row. `last`: "
+        "the last rows, in their order.",
     )
-    validation: Share = Field(default=0.2, description="Share of the rows that measures, and is never trained on.")
-    test: Share = Field(default=0.0, description="Share of the rows that is looked at once, with the kept weights.")
-    seed: Seed = Field(default=0, description="Of the draw of rows.")
+    by: ColumnName | None = Field(
+        default=None,
+        description="The column of `time`, `group` and `column`; a feature only where `features` names it.",
+    )
+    validation: Share = Field(
+        default=0.2,
+        description="Share of the rows that measures, and is never trained on; about so many where moments or groups "
+        "stay together; with `column`, what that says.",
+    )
+    test: Share = Field(
+        default=0.0, description="Share of the rows that is looked at once, with the kept weights; as `validation`."
+    )
+    seed: Seed = Field(default=0, description="Of the draw of rows or groups.")
 
     @model_validator(mode="after")
     def rows_are_left_to_train_on(self) -> "Split":
         if self.validation + self.test >= 1:
             raise ValueError("`validation` and `test` together leave no rows to train on")
         return self
+
+    @model_validator(mode="after")
+    def by_what(self) -> "Split":
+        if (self.by is not None) != (self.method in BY_COLUMN):
+            raise ValueError("`by` names the column of the methods `time`, `group` and `column`, and of no other")
+        return self
+
+    def sizes(self, rows: int) -> tuple[int, int]:
+        """How many of so many rows validate and test; where moments or groups stay together, about so many."""
+        if self.method == "last":  # as Keras rounds its validation_split
+            return rows - math.floor(rows * (1 - self.validation)), rows - math.floor(rows * (1 - self.test))
+        return round(rows * self.validation), round(rows * self.test)
 
 
 class Resources(Part):

@@ -161,6 +161,11 @@ def parameter_count(layers: Sequence[AnyLayer], output: Output, inputs: int) -> 
     return hidden + width * output.units + output.units * output.bias
 
 
+def parameter_count_of(layers: Sequence[AnyLayer], width: int) -> int:
+    """Trainable numbers of these layers alone, behind an input of this width."""
+    return _count(layers, width)[0]
+
+
 def _count(layers: Sequence[AnyLayer], width: int) -> tuple[int, int]:
     """The parameters of these layers, and the width after them."""
     total = 0

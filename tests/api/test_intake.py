@@ -321,7 +321,7 @@ def test_a_column_that_is_not_there_is_named(serve: Serve) -> None:
 def test_a_type_that_nothing_fits_is_refused(serve: Serve) -> None:
     dataset_id = post_table(serve, TABLE, wait=60).json()["id"]
 
-    problem(patch(serve, dataset_id, columns={"y": {"type": "datetime"}}), 422, "column_type_mismatch")
+    problem(patch(serve, dataset_id, columns={"y": {"type": "datetime"}}), 422, "column_type_unreadable")
 
 
 def test_nobody_reads_anothers_bytes(serve: Serve, neighbour: Api) -> None:

@@ -59,7 +59,9 @@ def make_dataset(project_id: str, *, ready: bool = True) -> str:
         return dataset.id
 
 
-def make_job(project_id: str, dataset_id: str | None = None, *, priority: int = 0, target: str = "species") -> str:
+def make_job(
+    project_id: str, dataset_id: str | None = None, *, priority: int = 0, target: str = "species", **held_out: str
+) -> str:
     """A submitted job."""
     dataset_id = dataset_id or make_dataset(project_id)
     with database.writing() as session:
@@ -67,6 +69,7 @@ def make_job(project_id: str, dataset_id: str | None = None, *, priority: int = 
             id=new_id("job"),
             project_id=project_id,
             dataset_id=dataset_id,
+            **held_out,
             spec={"target": target},
             priority=priority,
             created_at=database.now(session),
@@ -231,7 +234,8 @@ def _check_job(job: Job, run: Run, log: list[Event]) -> None:
     assert len(terminal) == (1 if ended else 0)
     if ended:
         assert log[-1].type == "end"
-        assert log[-1].data == {"status": job.status, "stop_reason": job.stop_reason, "error": job.error}
+        facts = {"status": job.status, "stop_reason": job.stop_reason, "error": job.error, "test": job.test}
+        assert log[-1].data == facts
         assert (job.status == "failed") == (job.error is not None)
     else:
         fitting = {"waiting": {"queued"}, "queued": {"queued", "cancelling"}, "running": {"running", "cancelling"}}

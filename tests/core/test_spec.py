@@ -37,7 +37,7 @@ def test_a_target_is_enough() -> None:
     spec = read()
 
     assert (spec.version, spec.task) == (1, "auto")
-    assert spec.split.model_dump() == {"method": "auto", "validation": 0.2, "test": 0.0, "seed": 0}
+    assert spec.split.model_dump() == {"method": "auto", "by": None, "validation": 0.2, "test": 0.0, "seed": 0}
     assert spec.training.optimizer == Adam(name="adam", learning_rate=0.001, betas=(0.9, 0.999), eps=1e-8)
     assert (spec.training.epochs, spec.training.batch_size, spec.training.seed) == (50, 32, 0)
     assert spec.training.stop.target_loss is None
@@ -133,6 +133,9 @@ def test_a_wrong_type_is_refused_and_never_converted(parts: dict[str, Any], poin
         ({"split": {"validation": 1.0}}, "/split/validation"),
         ({"split": {"test": -0.1}}, "/split/test"),
         ({"split": {"validation": 0.5, "test": 0.5}}, "/split"),
+        ({"split": {"method": "time"}}, "/split"),
+        ({"split": {"by": "year"}}, "/split"),
+        ({"split": {"method": "last", "by": "year"}}, "/split"),
         ({"target": ""}, "/target"),
         ({"target": "x" * 257}, "/target"),
         ({"version": 2}, "/version"),

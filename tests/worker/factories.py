@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,15 @@ from torch import Tensor
 from core.dialect import Reading
 from core.profile import Column
 from core.resolve import resolve
+from core.resolve.held_out import HeldOut
 from core.spec import TrainingSpec
+from core.spec.data import HeldOutPart
 from worker.ingest.main import IngestOrder, ingest
 from worker.trainer.examples import Examples
 from worker.trainer.messages import DATASET, FromChild, Ingested, Logged, StopOrder
 from worker.trainer.network import build
 from worker.trainer.optimizers import updater
-from worker.trainer.order import TableColumn, TrainingOrder
+from worker.trainer.order import TableColumn, TableOrder, TrainingOrder
 from worker.trainer.state import TrainingState
 
 
@@ -118,22 +121,38 @@ def read(
     return Read(listener.last, private / DATASET)
 
 
-def order_for(folder: Path, table: Read, spec: Mapping[str, Any], **changes: Any) -> TrainingOrder:
+def order_for(
+    folder: Path,
+    table: Read,
+    spec: Mapping[str, Any],
+    held_out: Mapping[HeldOutPart, Read] = MappingProxyType({}),
+    **changes: Any,
+) -> TrainingOrder:
     """The order that a supervisor would give for this spec; `folder` is made."""
     folder.mkdir(parents=True)
-    resolved = resolve(TrainingSpec.model_validate(spec), table.columns, table.rows).spec
-    arrays = {name: str(path) for name in ("numbers", "codes") if (path := table.folder / f"{name}.npy").exists()}
+    profiles = {part: HeldOut(other.columns, other.rows) for part, other in held_out.items()}
+    resolved = resolve(TrainingSpec.model_validate(spec), table.columns, table.rows, held_out=profiles).spec
+    own = {"spec": resolved, "folder": str(folder)}
     order = TrainingOrder(
-        spec=resolved,
-        rows=table.rows,
-        columns=[TableColumn.model_validate(column) for column in table.said.columns],
-        numbers=arrays.get("numbers"),
-        codes=arrays.get("codes"),
+        **_arrays(table),
+        **own,
+        held_out={part: TableOrder(**_arrays(other), **own) for part, other in held_out.items()},
         checkpoint=None,
-        folder=str(folder),
         checkpoint_seconds=3600.0,
     )
     return order.model_copy(update=changes)
+
+
+def _arrays(table: Read) -> dict[str, Any]:
+    """The part of an order that says where a table lies."""
+    arrays = {name: str(path) for name in ("numbers", "codes") if (path := table.folder / f"{name}.npy").exists()}
+    return {
+        "rows": table.rows,
+        "columns": [TableColumn.model_validate(column) for column in table.said.columns],
+        "numbers": arrays.get("numbers"),
+        "codes": arrays.get("codes"),
+        "parquet": str(table.folder / "table.parquet"),
+    }
 
 
 def table_text(rows: int, seed: int = 0, classes: Sequence[str] = ("ash", "birch", "cedar")) -> str:

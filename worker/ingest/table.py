@@ -157,11 +157,11 @@ def _lost(
         before = desk.connection.execute(sent, parameters).fetchall()[0][0]
         after = desk.connection.execute(kept, [str(table)]).fetchall()[0][0]
         if before and not after:
-            raise errors.ColumnTypeMismatch(
+            raise errors.ColumnTypeUnreadable(
                 errors=[
                     {
                         "pointer": errors.pointer("columns", cell.name, "type"),
-                        "code": "column_type_mismatch",
+                        "code": "column_type_unreadable",
                         "message": f"None of the {before} values can be read as {stored.chosen}.",
                     }
                 ]

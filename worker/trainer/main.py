@@ -64,11 +64,8 @@ def train(order: TrainingOrder, channel: Channel) -> None:
     saved = Path(order.checkpoint) if order.checkpoint else None
     refits = saved is not None and state.stage_of(saved) == "refit"
     prepared = prepare(order, device, refit=refits)
-    for column, rows in prepared.unseen.items() if saved is None else ():
-        message = "These rows have categories that the job to start from has never seen; they are taken as unknown."
-        channel.say(
-            Logged("warning", {"code": "unseen_categories", "message": message, "column": column, "rows": rows})
-        )
+    for warning in prepared.unseen if saved is None else ():
+        channel.say(Logged("warning", warning))
     now = before_the_first_step(order, prepared, device)
     if spec.training.epochs == 0:
         now.at.stop_reason = "completed"
@@ -245,7 +242,7 @@ def _export(
     if spec.trace is not None:
         artifacts.write_trace(Path(order.folder) / ARTIFACTS, now.traces)
     failed = asdict(Failed(type(problem).__name__, problem.detail, facts=problem.facts)) if problem else None
-    return Trained(stop_reason=stop_reason, best=_best(spec, now), failed=failed)
+    return Trained(stop_reason=stop_reason, best=_best(spec, now), test=report.get("test"), failed=failed)
 
 
 def _measured(spec: TrainingSpec, network: Network, part: Examples, scaling: TargetScaling | None) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from core.spec import TrainingSpec
+from core.spec.data import HeldOutPart
 
 
 class TableColumn(BaseModel):
@@ -42,8 +43,10 @@ class TableOrder(BaseModel):
     numbers: str | None  # path of a .npy of shape (columns, rows)
     codes: str | None  # path of a .npy of shape (columns, rows)
     moments: str | None = None  # path of a .npy of shape (columns, rows), int64 seconds
+    parquet: str | None = None  # path of the whole table, where the split is by a column that has no codes
     folder: str  # private, for what is made
     start: Beginning | None = None
+    held_out: dict[HeldOutPart, "TableOrder"] = {}  # tables of their own for rows that only measure
 
     @cached_property
     def _by_name(self) -> dict[str, TableColumn]:

@@ -1,17 +1,21 @@
 """From the table's arrays to rows ready for the network: split, preprocessing fitted on training rows, tensors."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from core import errors
 from core.spec.network import BatchNorm, flat
 from worker.trainer import preprocessing, split
 from worker.trainer.examples import Examples
-from worker.trainer.order import TableOrder
-from worker.trainer.preprocessing import Preprocessing, Rows
+from worker.trainer.order import TableColumn, TableOrder
+from worker.trainer.preprocessing import Floats, Preprocessing, Rows, Table, Target
+from worker.trainer.ranks import codes_among
 from worker.trainer.scaling import TargetScaling
 from worker.trainer.split import Parts
 
@@ -21,11 +25,11 @@ class Prepared:
     """What is trained on, measured on, and looked at once."""
 
     preprocessing: Preprocessing
-    parts: Parts
+    parts: Parts  # of a part with a table of its own, the rows of that
     train: Examples
     validation: Examples
     test: Examples
-    unseen: dict[str, int] = field(default_factory=dict)  # rows of each column whose category kept preprocessing lacks
+    unseen: list[dict[str, Any]] = field(default_factory=list)  # warnings: rows whose category the fitted values lack
 
     @property
     def target_scaling(self) -> TargetScaling | None:
@@ -33,31 +37,63 @@ class Prepared:
         return None if fitted.scaling is None else TargetScaling(fitted.scaling, self.train.target.device)
 
 
+@dataclass(frozen=True)
+class _Source:
+    """A table, as far as the spec reads it."""
+
+    order: TableOrder
+    table: Table
+    target: Target
+    values: NDArray[Any]  # the target of each row
+    sample_weight: Floats | None  # of each row
+    rows: Rows  # those that have a target, and count
+
+
+class _Measuring(Table):
+    """A table of rows that only measure: a column that is empty in it may be of any type, and one that is a category
+    here may have too many different texts there."""
+
+    def number(self, column: TableColumn, component: int = 0) -> Floats:
+        if column.number_row is None:
+            return np.full(self._order.rows, np.nan, np.float32)
+        return super().number(column, component)
+
+    def code(self, column: TableColumn) -> NDArray[np.int32]:
+        if column.code_row is None:
+            known = (column.values or [])[:-1]  # without the last: see `_in_our_words`
+            return codes_among(self._order, column, known) if known else np.full(self._order.rows, -1, np.int32)
+        return super().code(column)
+
+
 def prepare(order: TableOrder, device: torch.device, *, refit: bool, most: int | None = None) -> Prepared:
     """Raises a `DataInvalid` when the rows cannot be trained on. In a `refit` the validation rows train as well.
 
     A row that counts nothing is in no part, as one without a target. Of each part no more than the first `most` rows
-    are made ready.
+    are made ready. What is fitted is fitted on training rows: rows of other tables meet it as it is.
     """
-    spec, table, kept = order.spec, preprocessing.Table(order), _kept(order)
-    target, values, rows = preprocessing.read_target(order, table, None if kept is None else kept.target.classes)
-    sample_weight = preprocessing.read_sample_weight(order, table, rows)
-    if sample_weight is not None:
-        rows = rows[sample_weight[rows] > 0]
-    parts = split.draw(spec.split, rows, values if values.ndim == 1 else values[:, 0])
-    if not len(parts.train) or (spec.split.validation and not len(parts.validation)):
-        raise errors.DatasetTooSmall(rows=len(rows))
+    spec, kept = order.spec, _kept(order)
+    own = _read(order, preprocessing.Table(order), None if kept is None else kept.target.classes)
+    others = {part: _in_our_words(other, order) for part, other in order.held_out.items()}
+    held_out = {part: _read(other, _Measuring(other), own.target.classes) for part, other in others.items()}
+    keys = split.read_keys(order, own.table, own.rows)
+    parts = split.draw(spec.split, own.rows, own.values if own.values.ndim == 1 else own.values[:, 0], keys)
+    for part, source in held_out.items():
+        parts = replace(parts, **{part: source.rows})
+    validates = spec.split.validation or "validation" in held_out
+    if not len(parts.train) or (validates and not len(parts.validation)):
+        raise errors.DatasetTooSmall(rows=len(own.rows))
     if refit:
         together = np.sort(np.concatenate([parts.train, parts.validation]))
         parts = Parts(together, parts.validation[:0], parts.test)
-    fitted = kept or preprocessing.fit(order, table, target, parts.train)
-    weight = preprocessing.weigh(order, target, values, sample_weight, parts.train)
-    scaled = None if fitted.target.scaling is None else preprocessing.scaled_target(fitted.target, values)
+    fitted = kept or preprocessing.fit(order, own.table, own.target, parts.train)
+    weights = _weigh(own, list(held_out.values()), parts.train)
     _batch_norm_works(order, len(parts.train))
 
-    def examples(rows: Rows) -> Examples:
+    def examples(rows: Rows, source: _Source, weight: Floats | None) -> Examples:
         rows = rows[:most]
-        features, codes = preprocessing.transform(fitted, order, table, rows)
+        features, codes = preprocessing.transform(fitted, source.order, source.table, rows)
+        values, sample_weight = source.values, source.sample_weight
+        scaled = None if fitted.target.scaling is None else preprocessing.scaled_target(fitted.target, values)
         return Examples(
             features=torch.from_numpy(features),
             target=torch.from_numpy(values[rows] if scaled is None else scaled[rows]),
@@ -67,8 +103,59 @@ def prepare(order: TableOrder, device: torch.device, *, refit: bool, most: int |
             unscaled_target=None if scaled is None else torch.from_numpy(values[rows]),
         ).to(device)
 
-    unseen = {} if kept is None else preprocessing.unseen_categories(fitted, order, table, rows)
-    return Prepared(fitted, parts, examples(parts.train), examples(parts.validation), examples(parts.test), unseen)
+    weighted = dict(zip(held_out, zip(held_out.values(), weights[1:], strict=True), strict=True))
+    own_weighted = (own, weights[0])
+    train = examples(parts.train, *own_weighted)
+    validation = examples(parts.validation, *weighted.get("validation", own_weighted))
+    test = examples(parts.test, *weighted.get("test", own_weighted))
+    unseen = [] if kept is None else _unseen(fitted, own, "that the job to start from has never seen")
+    for part, source in held_out.items():
+        unseen += _unseen(fitted, source, f"that no training row has, in the {part} dataset")
+    return Prepared(fitted, parts, train, validation, test, unseen)
+
+
+def _read(order: TableOrder, table: Table, known: list[Any] | None) -> _Source:
+    target, values, rows = preprocessing.read_target(order, table, known)
+    sample_weight = preprocessing.read_sample_weight(order, table, rows)
+    if sample_weight is not None:
+        rows = rows[sample_weight[rows] > 0]
+    return _Source(order, table, target, values, sample_weight, rows)
+
+
+def _in_our_words(other: TableOrder, order: TableOrder) -> TableOrder:
+    """The other table, where its columns of text that are categories here have our values, and one more for the rest.
+
+    That one is null, which no category is looked up by.
+    """
+    ours = {column.name: column for column in order.columns if column.type == "category"}
+    columns = [
+        column.model_copy(update={"values": [*(ours[column.name].values or []), None]})
+        if column.type == "text" and column.name in ours
+        else column
+        for column in other.columns
+    ]
+    return TableOrder(**{name: getattr(other, name) for name in TableOrder.model_fields} | {"columns": columns})
+
+
+def _weigh(own: _Source, others: Sequence[_Source], train: Rows) -> list[Floats | None]:
+    """What each row of each table counts in the loss, by the training rows: as if all were one table, its own first."""
+    tables = [own, *others]
+    weights = [one.sample_weight for one in tables if one.sample_weight is not None]
+    values = np.concatenate([one.values for one in tables])
+    together = np.concatenate(weights) if weights else None
+    found = preprocessing.weigh(own.order, own.target, values, together, train)
+    if found is None:
+        return [None] * len(tables)
+    return list(np.split(found, np.cumsum([len(one.values) for one in tables])[:-1]))
+
+
+def _unseen(fitted: Preprocessing, source: _Source, which: str) -> list[dict[str, Any]]:
+    found = preprocessing.unseen_categories(fitted, source.order, source.table, source.rows)
+    message = f"These rows have categories {which}; they are taken as unknown."
+    return [
+        {"code": "unseen_categories", "message": message, "column": column, "rows": rows}
+        for column, rows in found.items()
+    ]
 
 
 def _kept(order: TableOrder) -> Preprocessing | None:

@@ -6,8 +6,14 @@ from typing import Any, assert_never
 import numpy as np
 from numpy.typing import NDArray
 
-from core.spec.data import Split
-from worker.trainer.preprocessing import Rows
+from core import errors
+from core.spec.data import Split, part_named
+from worker.trainer.order import TableOrder
+from worker.trainer.preprocessing import Rows, Table
+from worker.trainer.ranks import ranks
+
+TRAIN, VALIDATION, TEST = range(3)
+NUMBER_OF = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
 
 
 @dataclass(frozen=True)
@@ -19,23 +25,92 @@ class Parts:
     test: Rows
 
 
-def draw(split: Split, rows: Rows, target: NDArray[Any]) -> Parts:
-    """Draws validation and test rows; for a stratified split in each class's own proportion, give or take a row.
+def read_keys(order: TableOrder, table: Table, rows: Rows) -> Rows | None:
+    """What the split goes by, of every row of the table: the rank of its moment or group, or the number of its part.
 
-    A part has `round(share * rows)` rows whatever the classes; a class of one row trains.
+    Raises `SplitColumnInvalid` with the first of these rows that have no such value.
+    """
+    split = order.spec.split
+    if split.by is None:
+        return None
+    column = order.column(split.by)
+    keys = ranks(order, table, column)
+    if split.method == "column":
+        named = [part_named(value) for value in column.values or []]
+        keys = np.array([*(-1 if part is None else NUMBER_OF[part] for part in named), -1])[keys]  # -1: the last
+    lacking = rows[keys[rows] < 0]
+    if len(lacking):
+        raise errors.SplitColumnInvalid(
+            f"{len(lacking)} rows have no value in it that says where they belong.",
+            column=split.by,
+            rows=lacking[:10].tolist(),
+        )
+    return keys
+
+
+def draw(split: Split, rows: Rows, target: NDArray[Any], keys: Rows | None = None) -> Parts:
+    """Takes validation and test rows: drawn, or as `keys` of all rows say (`read_keys`).
+
+    Parts have the sizes that the shares say. A stratified part has each class in its own proportion, give or take a
+    row; a class of one row trains. Where moments or groups stay together the sizes are the nearest that do. Raises
+    `DatasetTooSmall` where there are fewer moments or groups than parts.
     """
     generator = np.random.Generator(np.random.PCG64(split.seed))
-    shuffled = rows[generator.permutation(len(rows))]
-    sizes = [round(len(rows) * split.test), round(len(rows) * split.validation)]
+    validation_size, test_size = split.sizes(len(rows))
+    sizes = [test_size, validation_size]
     match split.method:
-        case "stratified":
-            shuffled = _stratify(shuffled, target[shuffled], sizes)
-        case "random" | "auto":
-            pass
+        case "stratified" | "random" | "auto":
+            shuffled = rows[generator.permutation(len(rows))]
+            if split.method == "stratified":
+                shuffled = _stratify(shuffled, target[shuffled], sizes)
+            test, validation, train = np.split(shuffled, np.cumsum(sizes))
+        case "last":
+            train, validation, test = np.split(rows, len(rows) - np.cumsum(sizes)[::-1])
+        case "time" | "group" | "column":
+            assert keys is not None
+            part = keys[rows]
+            if split.method != "column":
+                part = _whole(split, part, sizes, generator)
+            train, validation, test = (rows[part == number] for number in (TRAIN, VALIDATION, TEST))
         case _:
             assert_never(split.method)
-    test, validation, train = np.split(shuffled, np.cumsum(sizes))
     return Parts(np.sort(train), np.sort(validation), np.sort(test))
+
+
+def _whole(split: Split, keys: Rows, sizes: list[int], generator: np.random.Generator) -> Rows:
+    """The part of each row, where rows of one key stay together."""
+    _, member, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    wanted = [(number, size) for number, size in zip((TEST, VALIDATION), sizes, strict=True) if size]
+    if len(counts) <= len(wanted):
+        raise errors.DatasetTooSmall(
+            f"{len(counts)} different values of the split's column are too few for {len(wanted) + 1} parts.",
+            column=split.by,
+            distinct=len(counts),
+        )
+    part = np.full(len(counts), TRAIN)
+    left = np.arange(len(counts))[::-1] if split.method == "time" else generator.permutation(len(counts))
+    for place, (number, size) in enumerate(wanted):
+        most = len(left) - (len(wanted) - place)  # each part that follows needs one, and so does training
+        if split.method == "time":
+            taken = left[: 1 + int(np.argmin(np.abs(np.cumsum(counts[left[:most]]) - size)))]
+        else:
+            taken = _fill(left, counts, size, most)
+        part[taken] = number
+        left = left[~np.isin(left, taken)]
+    return part[member]
+
+
+def _fill(groups: Rows, counts: Rows, size: int, most: int) -> Rows:
+    """Groups in their order, each that brings the part nearer to its size; one at least: else the smallest."""
+    taken: list[int] = []
+    lacking = size
+    for group in groups.tolist():
+        if not lacking or len(taken) == most:
+            break
+        if abs(lacking - int(counts[group])) < abs(lacking):
+            taken.append(group)
+            lacking -= int(counts[group])
+    return np.array(taken or [groups[np.argmin(counts[groups])]])
 
 
 def _stratify(rows: Rows, classes: NDArray[Any], sizes: list[int]) -> Rows:

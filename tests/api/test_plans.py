@@ -1,0 +1,134 @@
+"""A plan says what a job will be, stores nothing, and refuses as submitting does."""
+
+from typing import Any
+
+import httpx2
+import pytest
+from safetensors.numpy import load
+
+from tests.api.asking import RANDOM, masked, pointers, post_table, problem
+from tests.api.conftest import SHORT
+from tests.conftest import PENGUINS
+from tests.running import Serve
+
+BLOCK = {"type": "residual", "layers": [{"type": "layer_norm"}, {"type": "dense", "units": 6, "activation": "relu"}]}
+RICH = {
+    "target": "species",
+    "features": {"columns": {"island": {"encode": "embedding", "dimension": 2}}},
+    "split": {"test": 0.1},
+    "network": {"layers": [{"type": "dense", "units": 8, "activation": "prelu"}, BLOCK, {"type": "batch_norm"}]},
+    "training": {"epochs": 3, "batch_size": 16, "accumulate": 2, "optimizer": "adamw"},
+}
+
+
+def plan(serve: Serve, dataset_id: str, spec: dict[str, Any], **options: Any) -> httpx2.Response:
+    return serve.http.post("/v1/jobs/plan", json={"dataset_id": dataset_id, "spec": spec, **options})
+
+
+def jobs(serve: Serve) -> str:
+    return serve.http.get("/v1/jobs", params={"limit": 100}).text
+
+
+@pytest.mark.parametrize("spec", [SHORT, RICH], ids=["short", "rich"])
+def test_a_plan_is_what_the_job_then_is(serve: Serve, penguins: str, spec: dict[str, Any]) -> None:
+    answer = plan(serve, penguins, spec)
+    planned = answer.json()
+    job = serve.finished(serve.submit(penguins, spec)["id"])
+
+    assert answer.status_code == 200
+    assert job["status"] == "succeeded", job["error"]
+    assert planned["resolved_spec"] == job["resolved_spec"]
+    assert (planned["outputs"], planned["warnings"]) == (job["outputs"], job["warnings"])
+    rows = serve.http.get(f"/v1/jobs/{job['id']}/artifacts/report.json").json()["rows"]
+    assert planned["rows"] == {
+        "train": rows["train"],
+        "validation": len(rows["validation"]),
+        "test": len(rows["test"]),
+    }
+    assert planned["steps"] == job["progress"]["step"] == 3 * planned["steps_per_epoch"]
+
+
+def test_its_layers_have_the_names_and_sizes_of_the_weights_file(serve: Serve, penguins: str) -> None:
+    layers = plan(serve, penguins, RICH).json()["layers"]
+    job = serve.finished(serve.submit(penguins, RICH)["id"])
+
+    weights = load(serve.http.get(f"/v1/jobs/{job['id']}/weights").content)
+    buffers = ("running_mean", "running_var", "num_batches_tracked")
+    sizes: dict[str, int] = {}
+    for name, tensor in weights.items():
+        layer, _, kind = name.rpartition(".")
+        sizes[layer] = sizes.get(layer, 0) + (0 if kind in buffers else tensor.size)
+    assert {one["name"]: one["parameters"] for one in layers if one["parameters"]} == sizes
+    assert sum(sizes.values()) == plan(serve, penguins, RICH).json()["parameters"]
+    assert layers[-1] | {"parameters": 0} == {
+        "name": "4",
+        "type": "output",
+        "activation": "softmax",
+        "output_shape": [3],
+        "parameters": 0,
+    }
+
+
+def test_nothing_is_stored(serve: Serve, penguins: str) -> None:
+    before = jobs(serve)
+
+    plan(serve, penguins, SHORT, name="never")
+
+    assert jobs(serve) == before
+
+
+def test_datasets_that_measure_are_planned_with(serve: Serve, penguins: str) -> None:
+    lines = PENGUINS.read_bytes().splitlines(keepends=True)[:31]
+    some = post_table(serve, b"".join(lines), wait=60).json()["id"]
+
+    planned = plan(serve, penguins, SHORT, validation_dataset_id=some, test_dataset_id=some).json()
+
+    assert planned["rows"] == {"train": 344, "validation": 30, "test": 30}
+
+
+def test_a_start_is_planned_with(serve: Serve, penguins: str, trained: str) -> None:
+    planned = plan(serve, penguins, {"target": "species"}, start_from={"job_id": trained}).json()
+
+    assert planned["resolved_spec"]["network"] == serve.job(trained)["resolved_spec"]["network"]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "spec", "options"),
+    [
+        (None, {"target": "sepcies"}, {}),
+        (None, {"target": "species", "traning": {}}, {}),
+        (None, {"target": "species", "split": {"method": "time", "by": "island"}}, {}),
+        (None, {"target": "species", "training": {"epochs": 0}}, {}),
+        (None, {"target": "species", "network": {"hidden": [60000, 60000]}}, {}),
+        (None, SHORT, {"test_dataset_id": RANDOM["dataset"]}),
+        (None, SHORT, {"priority": "urgent"}),
+        (RANDOM["dataset"], SHORT, {}),
+    ],
+)
+def test_it_is_refused_as_the_job_would_be(
+    serve: Serve, penguins: str, dataset: str | None, spec: dict[str, Any], options: dict[str, Any]
+) -> None:
+    body = {"dataset_id": dataset or penguins, "spec": spec, **options}
+
+    planned, submitted = (serve.http.post(path, json=body) for path in ("/v1/jobs/plan", "/v1/jobs"))
+
+    assert planned.status_code >= 400
+    assert masked(planned)[:2] == masked(submitted)[:2]
+
+
+def test_what_is_not_built_is_refused(serve: Serve, penguins: str) -> None:
+    answer = serve.http.post("/v1/jobs/plan?measure=true", json={"dataset_id": penguins, "spec": SHORT})
+
+    assert [one["pointer"] for one in problem(answer, 422, "invalid_query")["errors"]] == ["/query/measure"]
+
+
+def test_a_form_is_no_plan(serve: Serve) -> None:
+    answer = serve.http.post("/v1/jobs/plan", files={"file": ("p.csv", PENGUINS.read_bytes())}, data={"spec": "{}"})
+
+    problem(answer, 415, "unsupported_media_type")
+
+
+def test_a_body_without_a_spec_says_so(serve: Serve, penguins: str) -> None:
+    answer = serve.http.post("/v1/jobs/plan", json={"dataset_id": penguins})
+
+    assert list(pointers(answer)) == ["/spec"]
