@@ -74,7 +74,7 @@ class Dialect(BaseModel):
     delimiter: (
         Annotated[str, BeforeValidator(_by_name), Field(min_length=1, max_length=1), AfterValidator(_can_delimit)]
         | None
-    ) = Field(default=None, description="Between two fields of CSV: one character, or `tab`, `space`, `pipe`, `semicolon`.")
+    ) = Field(default=None, description="Between two fields of CSV: one character, or `tab`, `space`, `pipe`, ...")
     quote: Annotated[str, BeforeValidator(_by_name), Field(max_length=1), AfterValidator(_can_quote)] | None = Field(
         default=None, description="Around fields of CSV; `none` where quotation marks are part of the text."
     )
