@@ -13,6 +13,7 @@ from core.database import db_now
 from core.ids import new_id
 from core.lifecycle import Capacity, Claim, MadeFile
 from core.profile import Column
+from core.storage import upload_key
 from core.tables import Attempt, Dataset, Event, Inquiry, Job, Project, Row, Run
 
 Done = TypeVar("Done")
@@ -36,18 +37,20 @@ def make_project(weight: float = 1.0, virtual_time: float = 0.0) -> str:
     return project_id
 
 
-def make_dataset(project_id: str, *, ready: bool = True) -> str:
-    """A dataset with rows; when it is not ready, its ingest is queued."""
+def make_dataset(project_id: str, *, ready: bool = True, upload_of: str | None = None) -> str:
+    """A dataset with rows, of the upload of another where that is given; when it is not ready, its ingest is queued."""
+    dataset_id = new_id("ds")
     with database.writing() as session:
         dataset = Dataset(
-            id=new_id("ds"),
+            id=dataset_id,
             project_id=project_id,
             name="table",
             status="ready" if ready else "processing",
             format="csv",
             bytes=1,
             sha256="0" * 64,
-            upload_key="uploads/x",
+            upload_key=upload_key(upload_of or dataset_id),
+            derived_from=upload_of,
             created_at=database.now(session),
             **(PROFILE if ready else {}),
         )

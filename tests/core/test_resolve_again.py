@@ -11,7 +11,8 @@ from core.profile import Column
 from core.resolve import resolve
 from core.resolve.output import LEGAL
 from core.spec import TrainingSpec
-from core.spec.data import ColumnChoice, Split
+from core.spec.data import Split
+from core.spec.features import ColumnChoice
 from core.spec.metrics import CLASS_METRICS, NUMBER_METRICS, OF_LABELS, Task
 from core.spec.network import Network, Output
 from core.spec.training import Trace, Training

@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from api.problems import from_validation
 from core.spec import TrainingSpec
-from core.spec.data import Features, Resources, Split
+from core.spec.data import Resources, Split
+from core.spec.features import Features
 from core.spec.network import AnyLayer, Dense, Dropout, Network, Output, widths
 from core.spec.optimizers import Adam
 from core.spec.training import Trace, Training

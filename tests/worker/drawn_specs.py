@@ -22,7 +22,8 @@ from pydantic.fields import FieldInfo
 
 from core.spec import TrainingSpec
 from core.spec.activations import AnyActivation, Plain, Softmax
-from core.spec.data import ColumnChoice, Features, Split
+from core.spec.data import Split
+from core.spec.features import ColumnChoice, Features
 from core.spec.losses import AnyLoss
 from core.spec.metrics import METRICS, MONITORS, PROBABILITY_METRICS, metrics_of
 from core.spec.network import Dense, Layer, Network, Output, OutputActivation

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from core import database, storage
 from core.ids import new_id
@@ -101,3 +101,18 @@ def test_an_upload_without_a_row_goes_after_an_hour(store: Storage, project: str
     assert store.read(upload_key(young))
     with pytest.raises(storage.errors.NotFound):
         store.read(upload_key(lost))
+
+
+def test_an_upload_stays_as_long_as_any_dataset_reads_it(store: Storage, project: str) -> None:
+    first = make_dataset(project)
+    second = make_dataset(project, upload_of=first)
+    store.put({upload_key(first): b"a,b\n1,2\n"})
+    assert store._folder is not None
+    before = time.time() - 2 * blobs.COLLECT_AFTER
+    os.utime(store._folder / upload_key(first), (before, before))
+
+    for dataset_id, collected in ((first, 0), (second, 1)):
+        with database.writing() as session:
+            session.execute(delete(Dataset).where(Dataset.id == dataset_id))
+            session.commit()
+        assert blobs.collect_uploads() == collected

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -88,11 +89,10 @@ def _order(folder: Path, table: Read, epochs: int = 3, **changes: Any) -> Any:
     return order_for(folder, table, {"target": "kind", "training": {"epochs": epochs}}, **changes)
 
 
-def _ingest(folder: Path, file: Path, kind: str = "csv", memory: int = 1024 * MIB) -> IngestOrder:
+def _ingest(folder: Path, file: Path, kind: str = "csv", memory: int = 1024 * MIB, seconds: int = 600) -> IngestOrder:
     folder.mkdir(parents=True)
-    return IngestOrder.model_validate(
-        {"file": str(file), "format": kind, "folder": str(folder), "memory_bytes": memory}
-    )
+    limits = {"memory_bytes": memory, "expanded_bytes": 2048 * MIB, "seconds": seconds}
+    return IngestOrder.model_validate({"file": str(file), "format": kind, "folder": str(folder), **limits})
 
 
 def test_a_training_runs_to_its_artifacts_and_ends_cleanly(host: Host, tmp_path: Path, table: Read) -> None:
@@ -282,4 +282,32 @@ def test_a_file_of_200_mb_is_read_in_bounded_memory(host: Host, tmp_path: Path) 
 
     assert (said[-1]["kind"], said[-1]["rows"]) == ("Ingested", rows)
     assert peak < 1000
+    assert host.ask("bury", pid=pid) == "exit_0"
+
+
+def test_a_table_that_takes_too_long_is_cut_off(host: Host, tmp_path: Path) -> None:
+    (tmp_path / "long.csv").write_text("a,b\n" + "".join(f"{row / 7!r},k{row}\n" for row in range(2_000_000)))
+    pid = host.start(_ingest(tmp_path / "ingest", tmp_path / "long.csv", seconds=1), tmp_path / "ingest")
+
+    said = host.hear(pid)
+
+    assert {message["kind"] for message in said} == {"Phase"}, said
+    assert host.ask("bury", pid=pid) in ("signal_9", "signal_24")
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked(host: Host, tmp_path: Path) -> None:
+    with (
+        zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("x.npy", "w") as member,
+    ):
+        for _ in range(100):
+            member.write(bytes(MIB))
+    assert (tmp_path / "bomb.npz").stat().st_size < MIB
+    order = _ingest(tmp_path / "ingest", tmp_path / "bomb.npz", "npz").model_copy(update={"expanded_bytes": 64 * MIB})
+    pid = host.start(order, tmp_path / "ingest")
+
+    ending = host.hear(pid)[-1]
+
+    assert (ending["kind"], ending["problem"]) == ("Failed", "DatasetTooLarge")
+    assert sum(path.stat().st_size for path in (tmp_path / "ingest").rglob("*") if path.is_file()) == 0
     assert host.ask("bury", pid=pid) == "exit_0"

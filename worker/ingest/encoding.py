@@ -107,11 +107,11 @@ def _guess(part: bytes, broken: int) -> str:
             "`encoding`.",
             offset=broken,
         )
-    best = found.best()
-    if best is not None and best.encoding in DOUBLE:
-        return best.encoding
     least = min(match.chaos for match in matches.values())
-    return next(name for name in GUESSES if name in matches and matches[name].chaos <= least + LIKELIER)
+    first = next(name for name in GUESSES if name in matches and matches[name].chaos <= least + LIKELIER)
+    best = found.best()
+    # Between two of these the languages decide; that it is one at all must show beside the others.
+    return best.encoding if first in DOUBLE and best is not None and best.encoding in DOUBLE else first
 
 
 def _rewrite(source: Path, target: Path, name: str) -> None:

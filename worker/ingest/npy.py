@@ -4,6 +4,7 @@ A header is checked in full before numpy sees the file: numpy would allocate wha
 """
 
 import ast
+import errno
 import math
 import zipfile
 import zlib
@@ -73,7 +74,11 @@ def convert_npz(desk: Desk) -> Written:
                     file = files.enter_context(target.open("rb"))
                     pairs.append((_header(file, member.filename.removesuffix(".npy"), member.file_size), file))
                 return _written(desk, pairs)
-    except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError) as error:
+        raise errors.NpyMalformed() from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a place before the beginning of the file
+            raise
         raise errors.NpyMalformed() from error
 
 

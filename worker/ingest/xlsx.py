@@ -1,6 +1,7 @@
 """XLSX: one sheet, rewritten as JSON lines and then read as those. What the zip holds is counted before it is read."""
 
 import datetime
+import errno
 import re
 import zipfile
 import zlib
@@ -40,6 +41,10 @@ def convert(desk: Desk) -> tuple[Written, dict[str, Any]]:
     except (duckdb.OutOfMemoryException, errors.Problem):
         raise
     except (CalamineError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError) as error:
+        raise errors.XlsxMalformed() from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a place before the beginning of the file
+            raise
         raise errors.XlsxMalformed() from error
     said = dialect.model_dump(include={"missing_values", "date_formats"})
     return written, {"sheet": sheet.name, "header": header, **said}
