@@ -74,6 +74,10 @@ class Preprocessing(BaseModel):
     features: list[str]
     target: Target
 
+    def column_of(self, feature: int) -> str:
+        """The column of the dataset that a feature was made of."""
+        return [one.name for one in self.inputs for _ in one.features][feature]
+
     @property
     def embeddings(self) -> list[EmbeddingInput]:
         return [one for one in self.inputs if isinstance(one, EmbeddingInput)]
