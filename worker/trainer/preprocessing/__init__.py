@@ -83,7 +83,7 @@ class Preprocessing(BaseModel):
     target: Target
 
     def column_of(self, feature: int) -> str:
-        """The column that the input at this place was made of."""
+        """The column of the dataset that a feature was made of."""
         return [one.name for one in self.inputs for _ in one.features][feature]
 
     @property
