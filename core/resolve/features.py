@@ -28,18 +28,21 @@ def resolve_features(
         named(name, by_name, pointer)
         _not_taken(name, taken, pointer)
 
+    candidates = [
+        column
+        for column in columns
+        if column.name not in {*taken, *asked.exclude} and (asked.include is None or column.name in asked.include)
+    ]
     chosen: dict[str, ColumnChoice] = {}
-    for column in columns:
-        wanted = asked.include is None or column.name in asked.include
-        if column.name in taken or column.name in asked.exclude or not wanted:
-            continue
-        by_itself = asked.include is None and column.name not in asked.columns
+    for column in candidates:
+        # Alone, a column that counts the rows is no id: somebody wants to learn from it.
+        by_itself = asked.include is None and column.name not in asked.columns and len(candidates) > 1
         if (reason := _left_out(column, rows, by_itself=by_itself)) is not None:
             warnings.append(reason)
         elif (choice := choose(column, asked, rows)) is not None:
             chosen[column.name] = choice
             warnings += _of_choice(column, choice)
-        elif by_itself:
+        elif asked.include is None and column.name not in asked.columns:
             warnings.append(Warning(code="column_not_used", message=_unusable(column), column=column.name))
         else:
             raise _refused(column, asked)
@@ -77,7 +80,7 @@ def _left_out(column: Column, rows: int, *, by_itself: bool) -> Warning | None:
             message="The column looks like an id of the row: what is learned from it holds for no other row. It is "
             "left out; name it in `features.columns` to use it.",
             column=column.name,
-            evidence={"mark": column.id_like, "distinct": column.distinct},
+            evidence={"mark": column.id_like, "distinct": column.distinct, "rows": rows},
         )
     return None
 

@@ -125,20 +125,10 @@ def test_all_usable_columns_but_the_target_are_features() -> None:
 
     assert features.include == ["length", "width", "sex"]
     assert features.exclude == []
-    assert features.columns["length"].model_dump() == {
-        "type": "number",
-        "impute": "median",
-        "scale": "standard",
-        "encode": None,
-        "dimension": None,
-    }
-    assert features.columns["sex"].model_dump() == {
-        "type": "category",
-        "impute": None,
-        "scale": None,
-        "encode": "one_hot",
-        "dimension": None,
-    }
+    of_number = {"type": "number", "impute": "median", "missing_indicator": False, "scale": "standard"}
+    assert features.columns["length"].said == of_number
+    of_category = {"type": "category", "impute": "none", "encode": "one_hot", "min_frequency": 1.0}
+    assert features.columns["sex"].said == of_category
 
 
 @pytest.mark.parametrize("kind", ["text", "datetime"])
@@ -220,10 +210,10 @@ def test_an_empty_column_is_left_out_with_a_warning() -> None:
     assert codes(found) == [("column_all_missing", "empty")]
 
 
-def test_a_constant_column_is_used_with_a_warning() -> None:
+def test_a_constant_column_is_left_out_with_a_warning() -> None:
     found = resolved([*PENGUINS, number("one", distinct=1)])
 
-    assert "one" in (found.spec.features.include or [])
+    assert "one" not in (found.spec.features.include or [])
     assert codes(found) == [("constant_feature", "one")]
 
 
@@ -274,11 +264,11 @@ def test_the_default_width_of_an_embedding_is_fastais(distinct: int, missing: in
     found = embedded(category("zip", *map(str, range(distinct)), missing=missing, counts=None))
 
     assert dimension == min(600, round(1.6 * (distinct + missing) ** 0.56))
-    assert found.spec.features.columns["zip"].model_dump() == {
+    assert found.spec.features.columns["zip"].said == {
         "type": "category",
-        "impute": None,
-        "scale": None,
+        "impute": "none",
         "encode": "embedding",
+        "min_frequency": 1.0,
         "dimension": dimension,
     }
 

@@ -232,7 +232,7 @@ def test_nesterov_needs_momentum() -> None:
         ({"features": {"columns": {"a": {"dimension": 4}}}}, "/features/columns/a", "`encode: embedding`"),
         ({"features": {"columns": {"a": {"encode": "one_hot", "dimension": 4}}}}, "/features/columns/a", "embedding"),
         ({"features": {"columns": {"a": {"encode": "one_hot", "scale": "none"}}}}, "/features/columns/a", "categories"),
-        ({"features": {"columns": {"a": {"type": "category", "impute": "mean"}}}}, "/features/columns/a", "numbers"),
+        ({"features": {"columns": {"a": {"type": "category", "impute": "mean"}}}}, "/features/columns/a", "together"),
         ({"features": {"columns": {"a": {"type": "number", "encode": "one_hot"}}}}, "/features/columns/a", "numbers"),
     ],
 )

@@ -29,7 +29,10 @@ REQUIRED: dict[str, Any] = {
 }
 
 
-BESIDE = {"time": {"by": "x"}, "group": {"by": "x"}, "column": {"by": "x"}}  # what a word cannot do without
+BESIDE = {  # what a word cannot do without
+    **{("method", method): {"by": "x"} for method in ("time", "group", "column")},
+    ("impute", "constant"): {"fill_value": 0},
+}
 
 
 def smallest(part: type[Part]) -> dict[str, Any]:
@@ -63,7 +66,7 @@ WORDS = [
 
 @pytest.mark.parametrize(("part", "field", "word"), WORDS)
 def test_each_word_of_a_literal_is_accepted(part: type[Part], field: str, word: str) -> None:
-    read = part.model_validate(smallest(part) | BESIDE.get(word, {}) | {field: word})
+    read = part.model_validate(smallest(part) | BESIDE.get((field, word), {}) | {field: word})
 
     assert getattr(read, field) == word
 
