@@ -49,8 +49,13 @@ def choose(column: Column, asked: Features, rows: int) -> ColumnChoice | None:
     if kind == EMBEDDING:
         defaults["dimension"] = default_dimension(categories(column))
     if kind == DATETIME:
-        parts = said.get("parts") or _parts(column)
+        parts = said.get("parts") or list(dict.fromkeys([*_parts(column), *said.get("cyclic", ())]))
         defaults |= {"parts": parts, "cyclic": [part for part in parts if part in CYCLIC]}
+        if not set(said.get("cyclic", ())) <= set(parts):
+            message = "`cyclic` names parts that are not among the `parts` of this column."
+            pointer = errors.pointer("spec", "features", "columns", column.name, "cyclic")
+            found = {"pointer": pointer, "code": errors.FeatureNotSupported.code, "message": message}
+            raise errors.FeatureNotSupported(message, column=column.name, type=column.type, errors=[found])
     choice = ColumnChoice.model_validate(defaults | said)
     _fill_value_fits(column, choice)
     return choice

@@ -23,7 +23,23 @@ from pydantic.fields import FieldInfo
 from core.spec import TrainingSpec
 from core.spec.activations import AnyActivation, Plain, Softmax
 from core.spec.data import Split
-from core.spec.features import ColumnChoice, Features
+from core.spec.features import (
+    DATETIME,
+    EMBEDDING,
+    NUMBER,
+    ONE_HOT,
+    ORDINAL,
+    VECTOR,
+    ColumnChoice,
+    CyclicPart,
+    DatePart,
+    EncodeWord,
+    Features,
+    FeatureType,
+    ImputeWord,
+    ScaleWord,
+)
+from core.spec.features import Kind as Input
 from core.spec.losses import AnyLoss
 from core.spec.metrics import METRICS, MONITORS, PROBABILITY_METRICS, metrics_of
 from core.spec.network import Dense, Layer, Network, Output, OutputActivation
@@ -31,7 +47,7 @@ from core.spec.optimizers import AnyOptimizer, Lbfgs, RAdam, RMSprop, Sgd
 from core.spec.schedules import PlateauRate
 from core.spec.training import Stop, Trace, Training
 from core.spec.values import Positive, Units
-from tests.worker.drawn_tables import CATEGORIES, EITHER, FEATURES, KINDS, WEIGHT, Kind
+from tests.worker.drawn_tables import BY, DATES, EITHER, EVERY, KINDS, NUMBERS, PARTS, VALUES, VECTORS, WEIGHT, Kind
 
 STEPS = 2
 AFFORDABLE = {"units": 48, "hidden": 48, "threads": 1, "dimension": 16, "max_iter": 20}  # by the name of the field
@@ -41,6 +57,8 @@ ELSEWHERE = {"start_from"}  # fields of a spec that need an earlier job, and hav
 TRIES = 200
 TASKS = get_args(TrainingSpec.model_fields["task"].annotation)
 METHODS = get_args(Split.model_fields["method"].annotation)
+SCALES = get_args(TrainingSpec.model_fields["target_scale"].annotation)
+CODED = [ONE_HOT, ORDINAL, EMBEDDING]
 
 Steered = Callable[[], Any]
 
@@ -201,13 +219,18 @@ class _Spec:
 
     def drawn(self) -> Drawn:
         drawer, kind = self._drawer, self._kind
-        include = drawer.some(FEATURES) if drawer.chance(0.3) else None
+        include = drawer.some(EVERY) if drawer.chance(0.3) else None
+        drawer.steered |= {(TrainingSpec, name): lambda: None for name in ELSEWHERE}
         drawer.steered |= {
-            **{(TrainingSpec, name): lambda: None for name in ELSEWHERE},
             (Features, "include"): lambda: include,
-            (Features, "exclude"): lambda: drawer.some([one for one in FEATURES if one not in (include or [])])[:3],
-            (Features, "columns"): lambda: {name: self._choice(name) for name in drawer.some(FEATURES)},
-            (Split, "method"): lambda: drawer.word(METHODS if kind.has_classes else METHODS[:2], METHODS),
+            (Features, "exclude"): lambda: drawer.some([one for one in EVERY if one not in (include or [])])[:3],
+            (Features, "columns"): lambda: {name: self._choice_of(name) for name in drawer.some(EVERY)},
+            (Features, "numbers"): lambda: self._choice([NUMBER]),
+            (Features, "categories"): lambda: self._choice(CODED, "soil", "wet"),
+            (Features, "datetimes"): lambda: self._choice([DATETIME]),
+            (Features, "vectors"): lambda: self._choice([VECTOR]),
+            (TrainingSpec, "target_scale"): self._target_scale,
+            (TrainingSpec, "split"): self._split,
             (Split, "validation"): lambda: drawer.random.choice([0, 0.1, 0.2, 0.3]),
             (Split, "test"): lambda: drawer.random.choice([0, 0.05, 0.1, 0.2]),
             (Trace, "rows"): lambda: drawer.random.randint(self._least_rows, 32),
@@ -293,12 +316,77 @@ class _Spec:
             return "balanced"
         return {name: drawer.value(Positive, [], "class_weights") for name in drawer.some(self._kind.classes)}
 
-    def _choice(self, name: str) -> dict[str, Any]:
-        """What a column of numbers, or of categories, can be taken as."""
-        drawn = self._drawer.part(ColumnChoice)
-        is_category = name in CATEGORIES or (name in EITHER and self._drawer.chance(0.5))
-        for field in ("impute", "scale") if is_category else ("encode", "dimension"):
-            drawn.pop(field, None)
-        if drawn.get("encode") != "embedding":
-            drawn.pop("dimension", None)
-        return {**drawn, "type": "category" if is_category else "number"}
+    def _target_scale(self) -> str:
+        scales = self._kind.task == "regression" and self._loss["name"] not in ("poisson", "gamma")
+        return str(self._drawer.word([word for word in SCALES if scales or word != "standard"], SCALES))
+
+    def _split(self) -> dict[str, Any]:
+        """By any column that it can go by, which may be a feature as well."""
+        drawer = self._drawer
+        method = drawer.word([word for word in METHODS if self._kind.has_classes or word != "stratified"], METHODS)
+        drawn = drawer.part(Split, method=method, by=drawer.random.choice(BY.get(method, [None])))
+        if method != "column":
+            return drawn
+        for part in ("validation", "test"):  # that the column says: it may be said again
+            drawn[part] = PARTS[part] / sum(PARTS.values())
+            if drawer.chance(0.5):
+                del drawn[part]
+        return drawn
+
+    # --- of one column, or of all of a type ---------------------------------------------------------------------------
+
+    def _choice_of(self, name: str) -> dict[str, Any]:
+        number = name in NUMBERS or (name in EITHER and self._drawer.chance(0.5))
+        inputs = [NUMBER] if number else [DATETIME] if name in DATES else [VECTOR] if name in VECTORS else CODED
+        return self._choice(inputs, name)
+
+    def _choice(self, inputs: Sequence[Input], *names: str) -> dict[str, Any]:
+        """What may be said of one of these kinds of inputs; `names` are columns that it is said of."""
+        drawer = self._drawer
+        kind = drawer.word(inputs, ["input"])
+        impute = self._maybe(kind.impute, ImputeWord)
+        if kind == ORDINAL:  # whose fill value is of its own order, not of one that is said for all columns
+            words = kind.impute if len(names) == 1 else [word for word in kind.impute if word != "constant"]
+            impute = drawer.word(words, get_args(ImputeWord))
+        parts = drawer.some(get_args(DatePart), get_args(DatePart)) if drawer.chance(0.6) else None
+        values = [value for name in names for value in VALUES.get(name, [])]
+        drawer.steered |= {
+            (ColumnChoice, "type"): lambda: self._maybe([kind.type], FeatureType),
+            (ColumnChoice, "impute"): lambda: impute,
+            (ColumnChoice, "fill_value"): lambda: self._fill_value(kind, values) if impute == "constant" else None,
+            (ColumnChoice, "scale"): lambda: self._maybe(kind.scale, ScaleWord),
+            (ColumnChoice, "encode"): lambda: drawer.word([kind.encode], get_args(EncodeWord)),
+            (ColumnChoice, "min_frequency"): lambda: drawer.random.choice([None, 0.01, 0.3, 1, 5, 30]),
+            (ColumnChoice, "order"): lambda: self._order(values, whole=impute == "constant"),
+            (ColumnChoice, "parts"): lambda: parts,
+            (ColumnChoice, "cyclic"): lambda: self._cyclic(parts),
+        }
+        drawn = drawer.part(
+            ColumnChoice, **{name: None for name in ColumnChoice.model_fields if name not in kind.fields}
+        )
+        return {name: value for name, value in drawn.items() if value is not None}
+
+    def _maybe(self, words: Sequence[str], literal: Any) -> Any:
+        return self._drawer.word(words, get_args(literal)) if self._drawer.chance(0.6) else None
+
+    def _fill_value(self, kind: Input, values: Sequence[Any]) -> Any:
+        """Of a category also one that no row has."""
+        random = self._drawer.random
+        if kind == DATETIME:
+            return random.choice(["1999-12-31", "2024-02-29T12:30:00", "2024-01-01T00:00:00+02:00"])
+        if kind in (NUMBER, VECTOR):
+            return random.choice([0, -1.5, 7])
+        return random.choice([*values, *([] if kind == ORDINAL else [99 if 0 in values else "none of them"])])
+
+    def _order(self, values: Sequence[Any], *, whole: bool) -> list[Any] | None:
+        """Of all values; or of some, and the others count as missing."""
+        random, most = self._drawer.random, len(values)
+        count = most if whole else random.choice([0, most, random.randint(1, most)])
+        return random.sample(values, count) or None
+
+    def _cyclic(self, parts: list[str] | None) -> list[str] | None:
+        cyclic = get_args(CyclicPart)
+        among = [part for part in cyclic if part in (parts or [])]
+        if self._drawer.chance(0.4) or not parts:
+            return None
+        return self._drawer.some(among, cyclic)

@@ -1,7 +1,9 @@
 """Small tables, each with something else to predict, and what a spec may ask of it."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -11,8 +13,19 @@ from core.spec.network import OutputActivation
 
 ROWS = 80
 NUMBERS, CATEGORIES, EITHER = ["height", "width"], ["soil", "wet"], ["storeys"]
-FEATURES = [*NUMBERS, *CATEGORIES, *EITHER]  # all of every table but target and weight
+FEATURES = [*NUMBERS, *CATEGORIES, *EITHER]
+DATES, VECTORS, GROUPS = ["sold_at", "day"], ["photo"], ["owner", "part"]
+EVERY = [*FEATURES, *DATES, *VECTORS, *GROUPS]  # all of every table but target and weight
 WEIGHT = "weight"
+PARTS = {"train": 56, "validation": 16, "test": 8}  # rows that the column `part` says to be in each
+BY = {"time": ["day", "height"], "group": ["owner", "day"], "column": ["part"]}  # what a split may go by
+VALUES: dict[str, list[Any]] = {
+    "soil": ["sand", "clay", "loam"],
+    "wet": [False, True],
+    "storeys": [0, 1, 2, 3, 4],
+    "owner": [f"owner {letter}" for letter in "abcdefghijkl"],
+    "part": [*PARTS],
+}
 
 Cells = Mapping[str, list[str]]
 
@@ -30,10 +43,20 @@ class Kind:
     least: float = -np.inf  # of the numbers to predict
 
     @property
-    def text(self) -> str:
-        """The table as CSV."""
+    def cells(self) -> Cells:
         generator = np.random.default_rng(7)
-        cells = {**_features(generator), **self.columns(generator)}
+        return {**_features(generator), **self.columns(generator), **_others(np.random.default_rng(8))}
+
+    @property
+    def lines(self) -> str:
+        """The table as lines of JSON."""
+        rows = zip(*self.cells.values(), strict=True)
+        return "".join(json.dumps(dict(zip(self.cells, map(_as_json, row), strict=True))) + "\n" for row in rows)
+
+    @property
+    def text(self) -> str:
+        """The table as CSV, which has no vectors."""
+        cells = {name: column for name, column in self.cells.items() if name not in VECTORS}
         return "\n".join([",".join(cells), *map(",".join, zip(*cells.values(), strict=True))]) + "\n"
 
     @property
@@ -62,6 +85,29 @@ def _features(generator: np.random.Generator) -> Cells:
         "storeys": ["" if generator.random() < 0.1 else str(value) for value in generator.integers(5, size=ROWS)],
         WEIGHT: [("0", "0.5", "1", "3")[place] for place in generator.integers(4, size=ROWS)],
     }
+
+
+def _others(generator: np.random.Generator) -> Cells:
+    """Dates with hours and without, a vector, and what rows are split by."""
+    moments = np.datetime64("2023-11-20T06:00") + generator.integers(120 * 24 * 60, size=ROWS)
+    days = np.datetime64("2024-02-01") + generator.integers(60, size=ROWS)
+    vectors = generator.normal(0, 1, (ROWS, 3)).round(3).tolist()
+    vectors[5][1] = None
+    return {
+        "sold_at": ["" if generator.random() < 0.1 else str(moment) for moment in moments],
+        "day": list(map(str, days)),
+        "photo": ["" if generator.random() < 0.1 else json.dumps(vector) for vector in vectors],
+        "owner": generator.choice(VALUES["owner"], ROWS).tolist(),
+        "part": generator.permutation([part for part, rows in PARTS.items() for _ in range(rows)]).tolist(),
+    }
+
+
+def _as_json(cell: str) -> Any:
+    """A number, a boolean or a list is what its text says."""
+    try:
+        return json.loads(cell) if cell else None
+    except ValueError:
+        return cell
 
 
 def _one_of(*words: str) -> Callable[[np.random.Generator], Cells]:

@@ -145,12 +145,15 @@ def order_for(
 
 def _arrays(table: Read) -> dict[str, Any]:
     """The part of an order that says where a table lies."""
-    arrays = {name: str(path) for name in ("numbers", "codes") if (path := table.folder / f"{name}.npy").exists()}
+    arrays = {
+        name: str(path) for name in ("numbers", "codes", "moments") if (path := table.folder / f"{name}.npy").exists()
+    }
     return {
         "rows": table.rows,
         "columns": [TableColumn.model_validate(column) for column in table.said.columns],
         "numbers": arrays.get("numbers"),
         "codes": arrays.get("codes"),
+        "moments": arrays.get("moments"),
         "parquet": str(table.folder / "table.parquet"),
     }
 

@@ -38,7 +38,7 @@ WHERE_THERE_IS_SUCH = {"trace.json", "last.safetensors"}
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Read]:
     folder = tmp_path_factory.mktemp("tables")
-    return {kind.name: read(folder / kind.name, kind.text) for kind in KINDS}
+    return {kind.name: read(folder / kind.name, kind.lines, "jsonl") for kind in KINDS}
 
 
 def _resolved(drawn: Drawn, table: Read) -> Resolved | None:
@@ -127,12 +127,13 @@ def _trains_resumes_and_leaves_every_artifact(
     if resolved is None:
         pytest.skip("refused, as a few may be")
     spec = _without_a_missing_gpu(drawn.spec)
-    order, whole = order_for(folder / "whole", table, spec), Listener()
+    moments = str(table.folder / "moments.npy")
+    order, whole = order_for(folder / "whole", table, spec, moments=moments), Listener()
 
     train(order, whole)
     monkeypatch.setattr(loop, "FIRST_STEP_SECONDS", 0.0)
-    checkpoint = _drained_after_the_first_step(order_for(folder / "first", table, spec))
-    resumed = order_for(folder / "second", table, spec, checkpoint=str(checkpoint))
+    checkpoint = _drained_after_the_first_step(order_for(folder / "first", table, spec, moments=moments))
+    resumed = order_for(folder / "second", table, spec, moments=moments, checkpoint=str(checkpoint))
     train(resumed, Listener())
 
     assert isinstance(whole.last, Trained)

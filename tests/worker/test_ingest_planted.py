@@ -43,7 +43,7 @@ def test_what_is_planted_is_found_and_nothing_else(tmp_path: Path, package: str,
     table["planted_leak"] = LEAKS[TABLES[package, name, target]](table[target], chance)
     table["planted_id"] = chance.choice(10**9, len(table), replace=False)
     table["planted_constant"] = "EUR"
-    table["planted_date"] = [f"{day:%d %b %Y}" for day in days]
+    table["planted_date"] = [f"{day:%a, %d %b %Y}" for day in days]
 
     found = read(tmp_path / "data", table.to_csv(index=False))
     resolved = resolve(TrainingSpec.model_validate({"target": target}), found.columns, found.rows)

@@ -14,7 +14,13 @@ from worker.trainer.losses import criterion_of
 from worker.trainer.main import train
 from worker.trainer.messages import ARTIFACTS, Trained
 
-SPEC = {"target": "y", "task": "regression", "sample_weight": "w", "features": {"include": ["x"]}}
+SPEC = {
+    "target": "y",
+    "task": "regression",
+    "target_scale": "none",
+    "sample_weight": "w",
+    "features": {"include": ["x"]},
+}
 
 
 def _table(folder: Path, weights: list[int]) -> Read:

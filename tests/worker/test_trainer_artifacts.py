@@ -62,6 +62,7 @@ def _inputs(described: dict[str, Any], table: Read) -> NDArray[np.float32]:
             filled = np.where(np.isfinite(raw), raw, np.float32(one["imputed"]))
             scaling = one["scaling"]
             columns.append((filled - np.float32(scaling["center"])) / np.float32(scaling["scale"]))
+            columns += [(~np.isfinite(raw)).astype(np.float32)] if one["missing_indicator"] else []
         else:
             values = table.values(one["name"])
             columns += [np.array([value == category for value in values], np.float32) for category in one["categories"]]
@@ -130,7 +131,7 @@ def test_the_weights_are_the_state_dict_and_nothing_else(tmp_path: Path, table: 
     weights = _weights(tmp_path / "job")
 
     shapes = {name: tensor.shape for name, tensor in weights.items() if tensor.ndim == 2}
-    assert shapes == {"0.weight": (12, 8), "4.weight": (8, 12), "6.weight": (3, 8)}
+    assert shapes == {"0.weight": (12, 9), "4.weight": (8, 12), "6.weight": (3, 8)}
     assert {name.split(".", 1)[1] for name in weights if name.startswith("2.")} == {
         "weight",
         "bias",
@@ -220,7 +221,7 @@ def test_a_diverged_training_says_null_and_names_what_it_was(tmp_path: Path) -> 
     heard = Listener()
 
     with pytest.raises(Diverged):
-        _train(tmp_path / "job", table, {"target": "y", "training": {"epochs": 5}}, heard)
+        _train(tmp_path / "job", table, {"target": "y", "target_scale": "none", "training": {"epochs": 5}}, heard)
 
     assert len(heard.epochs) == 1
     assert heard.epochs[0]["train_loss"] is None
@@ -233,7 +234,8 @@ def test_nothing_is_saved_of_a_diverged_training(tmp_path: Path) -> None:
     heard = Listener(order="drain", after_epochs=1)
 
     with pytest.raises(Diverged):
-        _train(tmp_path / "job", table, {"target": "y", "training": {"epochs": 5}}, heard, checkpoint_seconds=0.0)
+        spec = {"target": "y", "target_scale": "none", "training": {"epochs": 5}}
+        _train(tmp_path / "job", table, spec, heard, checkpoint_seconds=0.0)
 
     assert not any(isinstance(message, CheckpointWritten) for message in heard.said)
 

@@ -201,7 +201,7 @@ def test_a_target_too_large_for_the_loss_is_named(tmp_path: Path) -> None:
     table = read(tmp_path / "data", HUGE_TARGET)
 
     with pytest.raises(Diverged) as problem:
-        train(order_for(tmp_path / "job", table, {"target": "y"}), Listener())
+        train(order_for(tmp_path / "job", table, {"target": "y", "target_scale": "none"}), Listener())
 
     assert problem.value.facts["column"] == "y"
     assert problem.value.facts["what"] == "loss"
@@ -252,7 +252,9 @@ def test_no_checkpoint_is_written_of_a_network_that_has_diverged(tmp_path: Path)
     heard = Listener()
 
     with pytest.raises(Diverged):
-        train(order_for(tmp_path / "job", table, {"target": "y"}, checkpoint_seconds=0.0), heard)
+        train(
+            order_for(tmp_path / "job", table, {"target": "y", "target_scale": "none"}, checkpoint_seconds=0.0), heard
+        )
 
     assert not any(isinstance(message, CheckpointWritten) for message in heard.said)
 

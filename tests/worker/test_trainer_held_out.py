@@ -14,6 +14,7 @@ from tests.worker.factories import Listener, Read, order_for, read, table_text
 from worker.trainer.main import train
 from worker.trainer.messages import ARTIFACTS, Logged, Trained
 from worker.trainer.preparation import Prepared, prepare
+from worker.trainer.preprocessing import Affine, NumberInput
 
 SPEC: dict[str, Any] = {"target": "kind", "network": {"hidden": [8]}, "training": {"epochs": 5}}
 
@@ -87,7 +88,11 @@ def test_a_column_that_is_empty_there_is_missing_in_each_row(tmp_path: Path, tab
 
     width = next(one for one in found.preprocessing.inputs if one.name == "width")
     column = found.preprocessing.features.index("width")
-    imputed = np.float32((np.float32(width.imputed) - np.float32(width.mean)) / np.float32(width.scale))  # type: ignore[union-attr]
+    assert isinstance(width, NumberInput)
+    assert isinstance(width.scaling, Affine)
+    imputed = np.float32(
+        (np.float32(width.imputed) - np.float32(width.scaling.center)) / np.float32(width.scaling.scale)
+    )
     assert found.validation.features[:, column].tolist() == [imputed, imputed]
     assert found.validation.features[:, found.preprocessing.features.index("soil=")].tolist() == [1.0, 1.0]
 

@@ -76,7 +76,7 @@ def test_what_was_kept_is_read_by_the_preprocessing_that_belongs_to_it(tmp_path:
     fitted = json.loads((job / "preprocessing.json").read_text())
     for one in fitted["inputs"]:
         if one["type"] == "number":
-            one |= {"mean": 0.0, "scale": 2.0, "imputed": 4.0}
+            one |= {"scaling": {"type": "affine", "center": 0.0, "scale": 2.0}, "imputed": 4.0}
     (own / "preprocessing.json").write_text(json.dumps(fitted))
 
     found = answered(tmp_path / "asked", table, kept=own)

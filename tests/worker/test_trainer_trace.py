@@ -222,7 +222,7 @@ def test_every_layer_is_there_by_its_name_in_the_weights_file(of_everything: dic
         ("13", "output"),
     ]
     assert [one["layer"] for one in of_everything["backward"]["layers"]] == [name for name, _ in layers[-2::-1]]
-    assert set(of_everything["inputs"][0]) == {"height", "width", "soil", "wet=false", "wet=true"}
+    assert set(of_everything["inputs"][0]) == {"height", "width", "width=", "soil", "wet=false", "wet=true"}
 
 
 def test_the_chain_rule_holds_at_every_matrix(of_everything: dict[str, Any]) -> None:

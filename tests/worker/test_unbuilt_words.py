@@ -70,7 +70,7 @@ def literal_with(file: str, word: str) -> re.Match[str]:
         ("initializers.py", "he_normal", "worker/trainer/initializers.py"),
         ("metrics.py", "accuracy", "worker/trainer/metrics.py"),
         ("metrics.py", "rmse", "worker/trainer/metrics.py"),
-        ("data.py", "embedding", "worker/trainer/preprocessing.py"),
+        ("features.py", "embedding", "worker/trainer/preprocessing/"),
     ],
 )
 def test_a_word_without_a_builder_fails_the_type_check(sources: Path, file: str, word: str, builder: str) -> None:

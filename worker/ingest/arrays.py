@@ -71,8 +71,8 @@ def write_codes(
             cells = [_code(connection, stored, column, place) for place, (stored, column) in enumerate(stretch)]
             for (_, column), found in zip(stretch, _ask(connection, table, cells), strict=True):
                 places = found.data
-                if column.type == "integer":
-                    places = np.searchsorted(np.array(column.values), np.ma.filled(found, 0))
+                if column.type in ("integer", "boolean"):
+                    places = np.searchsorted(np.array(column.values, found.dtype), np.ma.filled(found, 0))
                 codes = places.astype(np.int32)
                 codes[np.ma.getmaskarray(found)] = -1
                 file.write(codes.tobytes())

@@ -125,7 +125,7 @@ def fit(
 
             if probing:
                 felt = probe.after()
-                state.course.begin(value, felt)
+                state.course.begin(value * unit, felt)
                 vitals = felt if speaks or is_last else vitals
             if is_last:
                 break
