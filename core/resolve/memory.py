@@ -31,7 +31,7 @@ def memory_needed(spec: TrainingSpec, output: Output, parameters: int, inputs: i
     row = widths(spec.network.layers or [], output, inputs)
     batch = rows if isinstance(training.optimizer, Lbfgs) else min(training.batch_size, rows)
     copies = 4 + slots(training.optimizer) + (2 if training.ema_decay else 0)
-    state = SINGLE * (copies * parameters + 4 * batch * sum(row) + 2 * rows * (inputs + 2 + output.units))
+    state = SINGLE * (copies * parameters + 4 * batch * sum(row) + rows * (2 * (inputs + 2) + 3 * output.units))
     return int(1.25 * state) + 384 * MIB
 
 

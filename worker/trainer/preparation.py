@@ -43,18 +43,18 @@ def prepare(order: TrainingOrder, device: torch.device, *, refit: bool) -> Prepa
         parts = Parts(together, parts.validation[:0], parts.test)
     fitted = kept or preprocessing.fit(order, table, target, parts.train)
     weight, sample_weight = preprocessing.read_weights(order, table, target, values, parts.train)
-    scaled = None if fitted.target.scaling is None else preprocessing.scaled_target(fitted.target, values)
     _batch_norm_works(order, len(parts.train))
 
     def examples(rows: Rows) -> Examples:
         features, codes = preprocessing.transform(fitted, order, table, rows)
+        here, is_scaled = values[rows], fitted.target.scaling is not None
         return Examples(
             features=torch.from_numpy(features),
-            target=torch.from_numpy(values[rows] if scaled is None else scaled[rows]),
+            target=torch.from_numpy(preprocessing.scaled_target(fitted.target, here) if is_scaled else here),
             codes=None if codes is None else torch.from_numpy(codes),
             weight=None if weight is None else torch.from_numpy(weight[rows]),
             sample_weight=None if sample_weight is None else torch.from_numpy(sample_weight[rows]),
-            unscaled_target=None if scaled is None else torch.from_numpy(values[rows]),
+            unscaled_target=torch.from_numpy(here) if is_scaled else None,
         ).to(device)
 
     unseen = {} if kept is None else preprocessing.unseen_categories(fitted, order, table, rows)
