@@ -267,6 +267,14 @@ def test_a_fill_value_is_one_of_the_column_s_type(asked: Column, value: Any, wan
     assert refused.value.errors[0]["pointer"] == f"/spec/features/columns/{asked.name}/fill_value"
 
 
+def test_a_fill_value_of_an_order_is_one_of_its_places() -> None:
+    constant = {"encode": "ordinal", "impute": "constant", "fill_value": "v001"}
+
+    assert choice(category(), constant)["fill_value"] == "v001"
+    with pytest.raises(errors.FeatureNotSupported, match="one of its categories"):
+        choice(category(), {**constant, "order": ["v000"]})
+
+
 def test_values_that_are_not_in_the_order_are_counted_in_a_warning() -> None:
     found = resolved(category(counts=[5, 5, 5]), features={"columns": {"c": {"encode": "ordinal", "order": ["v002"]}}})
 

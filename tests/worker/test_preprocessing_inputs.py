@@ -296,11 +296,14 @@ def embedding_order(folder: Path, values: list[str | None], choice: dict[str, An
     return order_of(folder, cells, {"target": "y", "split": {"validation": 0}, "features": {"columns": {"c": choice}}})
 
 
-def test_a_fill_value_that_is_no_place_in_the_order_is_refused(tmp_path: Path) -> None:
+def test_a_fill_value_that_no_training_row_has_is_refused_where_places_are_those_of_the_training_rows(
+    tmp_path: Path,
+) -> None:
     choice = {"encode": "ordinal", "impute": "constant", "fill_value": "XL"}
+    values = ["S", "M", None, "S", "XL", "M"]
 
     with pytest.raises(errors.FeatureNotSupported, match="none of its categories"):
-        fitted_of(tmp_path / "job", {"c": ["S", "M", None, "S"]}, {"columns": {"c": choice}})
+        fitted_of(tmp_path / "job", {"c": values}, {"columns": {"c": choice}}, np.arange(4))
 
 
 # --- dates --------------------------------------------------------------------------------------------------------
