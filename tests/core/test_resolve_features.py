@@ -171,6 +171,13 @@ def test_what_is_asked_for_by_name_is_used(odd: Column, asked: dict[str, Any]) -
     assert resolved(number("z", number_row=1), odd, features=asked).spec.features.include == ["z", "x"]
 
 
+def test_an_id_is_used_where_there_is_nothing_else() -> None:
+    found = resolved(number("x", id_like="counts_rows"), TEXT)
+
+    assert found.spec.features.include == ["x"]
+    assert warned(found) == [("column_not_used", "notes")]
+
+
 def test_a_constant_that_is_sometimes_missing_says_something() -> None:
     found = resolved(number(distinct=1, missing=3))
 
