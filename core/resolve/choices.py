@@ -69,7 +69,8 @@ def _fill_value_fits(column: Column, choice: ColumnChoice) -> None:
         case "datetime":
             fits, wanted = isinstance(value, str) and _moment(value) is not None, "a date as ISO 8601"
         case "category" | None:
-            return
+            fits = choice.encode != "ordinal" or value in (choice.order or column.values or [])
+            wanted = "one of its categories"
         case _:
             assert_never(choice.type)
     if value is not None and not fits:

@@ -28,17 +28,18 @@ def resolve_features(
         named(name, by_name, pointer)
         _not_taken(name, taken, pointer)
 
-    candidates = [
-        column
-        for column in columns
-        if column.name not in {*taken, *asked.exclude} and (asked.include is None or column.name in asked.include)
-    ]
     chosen: dict[str, ColumnChoice] = {}
-    for column in candidates:
-        # Alone, a column that counts the rows is no id: somebody wants to learn from it.
-        by_itself = asked.include is None and column.name not in asked.columns and len(candidates) > 1
+    ids: dict[str, Warning] = {}
+    for column in columns:
+        wanted = asked.include is None or column.name in asked.include
+        if column.name in taken or column.name in asked.exclude or not wanted:
+            continue
+        by_itself = asked.include is None and column.name not in asked.columns
         if (reason := _left_out(column, rows, by_itself=by_itself)) is not None:
-            warnings.append(reason)
+            if reason.code == "id_like_feature":
+                ids[column.name] = reason
+            else:
+                warnings.append(reason)
         elif (choice := choose(column, asked, rows)) is not None:
             chosen[column.name] = choice
             warnings += _of_choice(column, choice)
@@ -46,8 +47,12 @@ def resolve_features(
             warnings.append(Warning(code="column_not_used", message=_unusable(column), column=column.name))
         else:
             raise _refused(column, asked)
+    if not chosen and ids:  # there is nothing else to learn from
+        found = {name: choose(by_name[name], asked, rows) for name in ids}
+        chosen, ids = {name: choice for name, choice in found.items() if choice is not None}, {}
     if not chosen:
         raise errors.NoFeatures()
+    warnings += ids.values()
     return Features(include=list(chosen), exclude=[], columns=chosen)
 
 

@@ -36,7 +36,7 @@ def memory_needed(
     row = widths(spec.network.layers or [], output, inputs)
     batch = rows if isinstance(training.optimizer, Lbfgs) else min(training.batch_size, rows)
     copies = 4 + slots(training.optimizer) + (2 if training.ema_decay else 0)
-    state = SINGLE * (copies * parameters + 4 * batch * sum(row) + 2 * rows * (inputs + 2 + output.units))
+    state = SINGLE * (copies * parameters + 4 * batch * sum(row) + rows * (2 * (inputs + 2) + 3 * output.units))
     return int(1.25 * state) + (_of_reader(rows) if reads_table else 0) + 384 * MIB
 
 

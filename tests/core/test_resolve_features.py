@@ -171,6 +171,13 @@ def test_what_is_asked_for_by_name_is_used(odd: Column, asked: dict[str, Any]) -
     assert resolved(number("z", number_row=1), odd, features=asked).spec.features.include == ["z", "x"]
 
 
+def test_an_id_is_used_where_there_is_nothing_else() -> None:
+    found = resolved(number("x", id_like="counts_rows"), TEXT)
+
+    assert found.spec.features.include == ["x"]
+    assert warned(found) == [("column_not_used", "notes")]
+
+
 def test_a_constant_that_is_sometimes_missing_says_something() -> None:
     found = resolved(number(distinct=1, missing=3))
 
@@ -265,6 +272,14 @@ def test_a_fill_value_is_one_of_the_column_s_type(asked: Column, value: Any, wan
         choice(asked, {"impute": "constant", "fill_value": value})
 
     assert refused.value.errors[0]["pointer"] == f"/spec/features/columns/{asked.name}/fill_value"
+
+
+def test_a_fill_value_of_an_order_is_one_of_its_places() -> None:
+    constant = {"encode": "ordinal", "impute": "constant", "fill_value": "v001"}
+
+    assert choice(category(), constant)["fill_value"] == "v001"
+    with pytest.raises(errors.FeatureNotSupported, match="one of its categories"):
+        choice(category(), {**constant, "order": ["v000"]})
 
 
 def test_values_that_are_not_in_the_order_are_counted_in_a_warning() -> None:

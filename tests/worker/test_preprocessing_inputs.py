@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from core import errors
 from tests.worker.stored import MISSING_MOMENT, fitted_of, order_of
+from worker.trainer.order import Beginning
+from worker.trainer.preparation import prepare
 from worker.trainer.preprocessing import (
     Affine,
     CategoryInput,
@@ -228,6 +231,34 @@ def test_of_two_most_frequent_numbers_the_least_is_imputed(tmp_path: Path) -> No
     assert fitted.inputs[0].imputed == 2.0
 
 
+# --- kept for another job -----------------------------------------------------------------------------------------
+
+
+def test_kept_preprocessing_of_every_kind_is_applied_as_it_was_fitted(tmp_path: Path) -> None:
+    spec = {"target": "y", "split": {"validation": 0}, "features": FEATURES, "task": "regression"}
+    numbers = np.arange(float(ROWS))
+    earlier = order_of(tmp_path / "earlier", {**everything(), "y": 1000 + numbers}, spec)
+    kept = prepare(earlier, torch.device("cpu"), refit=False).preprocessing
+    (tmp_path / "preprocessing.json").write_text(kept.model_dump_json())
+    cells = everything(seed=1)
+    cells["kind"][7] = "never seen"
+    later = order_of(tmp_path / "later", {**cells, "y": 7 * numbers}, spec)
+    start = Beginning(weights="", preprocessing=str(tmp_path / "preprocessing.json"))
+
+    found = prepare(later.model_copy(update={"start": start}), torch.device("cpu"), refit=False)
+
+    assert found.preprocessing == kept
+    assert found.unseen == {"kind": 1}
+    expected = by_hand(json.loads(kept.model_dump_json()), {**cells, "y": numbers})
+    np.testing.assert_allclose(found.train.features.numpy(), expected, rtol=1e-5, atol=1e-5)
+    assert kept.target.scaling is not None
+    scaling = kept.target.scaling[0]
+    np.testing.assert_allclose(
+        found.train.target[:, 0].numpy(), (7 * numbers - scaling.center) / scaling.scale, rtol=1e-4, atol=1e-5
+    )
+    assert found.train.measured_target[:, 0].tolist() == (7 * numbers).tolist()
+
+
 # --- categories ---------------------------------------------------------------------------------------------------
 
 
@@ -296,11 +327,14 @@ def embedding_order(folder: Path, values: list[str | None], choice: dict[str, An
     return order_of(folder, cells, {"target": "y", "split": {"validation": 0}, "features": {"columns": {"c": choice}}})
 
 
-def test_a_fill_value_that_is_no_place_in_the_order_is_refused(tmp_path: Path) -> None:
+def test_a_fill_value_that_no_training_row_has_is_refused_where_places_are_those_of_the_training_rows(
+    tmp_path: Path,
+) -> None:
     choice = {"encode": "ordinal", "impute": "constant", "fill_value": "XL"}
+    values = ["S", "M", None, "S", "XL", "M"]
 
     with pytest.raises(errors.FeatureNotSupported, match="none of its categories"):
-        fitted_of(tmp_path / "job", {"c": ["S", "M", None, "S"]}, {"columns": {"c": choice}})
+        fitted_of(tmp_path / "job", {"c": values}, {"columns": {"c": choice}}, np.arange(4))
 
 
 # --- dates --------------------------------------------------------------------------------------------------------

@@ -233,8 +233,8 @@ def test_nothing_is_saved_of_a_diverged_training(tmp_path: Path) -> None:
     table = read(tmp_path / "data", "x,y\n" + "".join(f"{row}.5,{row}e25\n" for row in range(40)))
     heard = Listener(order="drain", after_epochs=1)
 
+    spec = {"target": "y", "target_scale": "none", "training": {"epochs": 5}}
     with pytest.raises(Diverged):
-        spec = {"target": "y", "target_scale": "none", "training": {"epochs": 5}}
         _train(tmp_path / "job", table, spec, heard, checkpoint_seconds=0.0)
 
     assert not any(isinstance(message, CheckpointWritten) for message in heard.said)

@@ -92,15 +92,14 @@ def prepare(order: TableOrder, device: torch.device, *, refit: bool, most: int |
     def examples(rows: Rows, source: _Source, weight: Floats | None) -> Examples:
         rows = rows[:most]
         features, codes = preprocessing.transform(fitted, source.order, source.table, rows)
-        values, sample_weight = source.values, source.sample_weight
-        scaled = None if fitted.target.scaling is None else preprocessing.scaled_target(fitted.target, values)
+        here, sample_weight, is_scaled = source.values[rows], source.sample_weight, fitted.target.scaling is not None
         return Examples(
             features=torch.from_numpy(features),
-            target=torch.from_numpy(values[rows] if scaled is None else scaled[rows]),
+            target=torch.from_numpy(preprocessing.scaled_target(fitted.target, here) if is_scaled else here),
             codes=None if codes is None else torch.from_numpy(codes),
             weight=None if weight is None else torch.from_numpy(weight[rows]),
             sample_weight=None if sample_weight is None else torch.from_numpy(sample_weight[rows]),
-            unscaled_target=None if scaled is None else torch.from_numpy(values[rows]),
+            unscaled_target=torch.from_numpy(here) if is_scaled else None,
         ).to(device)
 
     weighted = dict(zip(held_out, zip(held_out.values(), weights[1:], strict=True), strict=True))
