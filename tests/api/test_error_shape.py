@@ -88,7 +88,7 @@ def test_404_for_a_static_file_that_is_none(serve: Serve, name: str) -> None:
     ("method", "path", "allowed"),
     [
         ("PUT", "/v1/datasets", "GET, POST"),
-        ("PATCH", f"/v1/datasets/{RANDOM['dataset']}", "DELETE, GET"),
+        ("PUT", f"/v1/datasets/{RANDOM['dataset']}", "DELETE, GET, PATCH"),
         ("DELETE", "/v1/jobs", "GET, POST"),
         ("GET", f"/v1/jobs/{RANDOM['job']}/cancel", "POST"),
         ("POST", f"/v1/jobs/{RANDOM['job']}/weights", "GET, HEAD"),
