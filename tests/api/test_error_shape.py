@@ -88,7 +88,7 @@ def test_404_for_a_static_file_that_is_none(serve: Serve, name: str) -> None:
     ("method", "path", "allowed"),
     [
         ("PUT", "/v1/datasets", "GET, POST"),
-        ("PATCH", f"/v1/datasets/{RANDOM['dataset']}", "DELETE, GET"),
+        ("PUT", f"/v1/datasets/{RANDOM['dataset']}", "DELETE, GET, PATCH"),
         ("DELETE", "/v1/jobs", "GET, POST"),
         ("GET", f"/v1/jobs/{RANDOM['job']}/cancel", "POST"),
         ("POST", f"/v1/jobs/{RANDOM['job']}/weights", "GET, HEAD"),
@@ -224,9 +224,7 @@ def test_a_field_one_level_too_high_is_shown_its_place(serve: Serve) -> None:
 def test_a_second_file_in_a_form_is_refused_by_name(serve: Serve) -> None:
     table = ("x.csv", b"a,y\n1,2\n", "text/csv")
 
-    answer = serve.http.post(
-        "/v1/jobs", files={"file": table, "validation_file": table}, data={"spec": '{"target": "y"}'}
-    )
+    answer = serve.http.post("/v1/jobs", files={"file": table, "second": table}, data={"spec": '{"target": "y"}'})
 
     found = problem(answer, 422, "invalid_spec")["errors"]
-    assert [(one["pointer"], one["code"]) for one in found] == [("/validation_file", "unknown_field")]
+    assert [(one["pointer"], one["code"]) for one in found] == [("/second", "unknown_field")]
