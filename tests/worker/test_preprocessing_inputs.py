@@ -248,7 +248,7 @@ def test_kept_preprocessing_of_every_kind_is_applied_as_it_was_fitted(tmp_path: 
     found = prepare(later.model_copy(update={"start": start}), torch.device("cpu"), refit=False)
 
     assert found.preprocessing == kept
-    assert found.unseen == {"kind": 1}
+    assert [(one["column"], one["rows"]) for one in found.unseen] == [("kind", 1)]
     expected = by_hand(json.loads(kept.model_dump_json()), {**cells, "y": numbers})
     np.testing.assert_allclose(found.train.features.numpy(), expected, rtol=1e-5, atol=1e-5)
     assert kept.target.scaling is not None
