@@ -29,6 +29,7 @@ class Known:
 
     epochs: dict[int, dict[str, Any]] = field(default_factory=dict)  # by number, without timing
     diagnoses: set[tuple[int, str]] = field(default_factory=set)  # epoch and code
+    warnings: set[tuple[str, str | None, str]] = field(default_factory=set)  # they are of the rows, of no epoch
 
     def forget_from(self, epoch: int) -> None:
         self.epochs = {one: facts for one, facts in self.epochs.items() if one < epoch}
@@ -123,7 +124,7 @@ class Relay:
         with database.reading() as session:
             found = session.execute(
                 select(Event.type, Event.data)
-                .where(Event.run_id == self._claim.run_id, Event.type.in_(("epoch", "diagnosis", "rewound")))
+                .where(Event.run_id == self._claim.run_id, Event.type.in_(("epoch", "diagnosis", "warning", "rewound")))
                 .order_by(Event.seq)
             )
             known = Known()
@@ -133,6 +134,8 @@ class Relay:
                         known.forget_from(data["to_epoch"] + 1)
                     case "diagnosis":
                         known.diagnoses.add((data["epoch"], data["code"]))
+                    case "warning":
+                        known.warnings.add(_warned_of(data))
                     case _:
                         known.epochs[data["epoch"]] = _identity(data)
             return known
@@ -149,6 +152,11 @@ def _not_yet_logged(event: NewEvent, known: Known) -> list[NewEvent]:
                 return []
             known.diagnoses.add(found)
             return [event]
+        case "warning":  # of the rows, which are those of every attempt
+            if (warned := _warned_of(event.data)) in known.warnings:
+                return []
+            known.warnings.add(warned)
+            return [event]
         case "epoch":
             epoch, identity = event.data["epoch"], _identity(event.data)
             before = known.epochs.get(epoch)
@@ -159,6 +167,10 @@ def _not_yet_logged(event: NewEvent, known: Known) -> list[NewEvent]:
             return [event] if before is None else [NewEvent("rewound", {"to_epoch": epoch - 1}), event]
         case _:
             return [event]
+
+
+def _warned_of(data: dict[str, Any]) -> tuple[str, str | None, str]:
+    return data["code"], data.get("column"), data["message"]
 
 
 def _identity(data: dict[str, Any]) -> dict[str, Any]:

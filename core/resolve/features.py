@@ -6,6 +6,7 @@ from core import errors
 from core.profile import MAX_VALUES, Column, Warning
 from core.resolve.choices import choose, kinds_of
 from core.resolve.columns import named
+from core.resolve.findings import constant_feature, id_like_feature
 from core.spec.features import ColumnChoice, Features, legal
 
 
@@ -73,20 +74,9 @@ def _left_out(column: Column, rows: int, *, by_itself: bool) -> Warning | None:
     if not by_itself:
         return None
     if column.distinct == 1 and not column.missing:
-        return Warning(
-            code="constant_feature",
-            message="The column has one single value, so nothing can be learned from it: it is left out.",
-            column=column.name,
-            evidence={"distinct": 1},
-        )
+        return constant_feature(column, "it is left out")
     if column.id_like is not None:
-        return Warning(
-            code="id_like_feature",
-            message="The column looks like an id of the row: what is learned from it holds for no other row. It is "
-            "left out; name it in `features.columns` to use it.",
-            column=column.name,
-            evidence={"mark": column.id_like, "distinct": column.distinct, "rows": rows},
-        )
+        return id_like_feature(column, rows, "it is left out; name it in `features.columns` to use it")
     return None
 
 

@@ -13,6 +13,7 @@ DOMINANT = 0.9  # of the rows: a class that is right so often when it is always 
 RARE = 0.1  # of the rows that each class would have if all had the same
 FEWEST = 5  # rows of a class: of less, validation by the default share sees none
 SHOWN = 10  # classes
+DO = "add it to `features.exclude`"
 
 
 def find(
@@ -22,7 +23,7 @@ def find(
     features = [by_name[name] for name in resolved.features.include or []]
     return [
         *_leaks(target, features),
-        *(_constant_feature(column) for column in features if column.distinct == 1 and not column.missing),
+        *(constant_feature(column, DO) for column in features if column.distinct == 1 and not column.missing),
         *_id_like_features(features, rows),
         *_dates(asked.features, [by_name[name] for name in by_name if name not in asked.targets]),
         *_classes(resolved, target),
@@ -52,27 +53,29 @@ def _leaks(target: Target, features: Sequence[Column]) -> Iterable[Warning]:
     return found.values()
 
 
-def _constant_feature(column: Column) -> Warning:
+def constant_feature(column: Column, then: str) -> Warning:
+    """`then` is what was done about it, or what to do."""
     return Warning(
         code="constant_feature",
-        message="The column has one single value, so nothing can be learned from it: add it to `features.exclude`.",
+        message=f"The column has one single value, so nothing can be learned from it: {then}.",
         column=column.name,
         evidence={"distinct": 1},
     )
 
 
+def id_like_feature(column: Column, rows: int, then: str) -> Warning:
+    """`then` is what was done about it, or what to do."""
+    return Warning(
+        code="id_like_feature",
+        message=f"The column looks like an id of the row, and what is learned from it holds for no other row: {then}.",
+        column=column.name,
+        evidence={"mark": column.id_like, "distinct": column.distinct, "rows": rows},
+    )
+
+
 def _id_like_features(features: Sequence[Column], rows: int) -> Iterable[Warning]:
-    if len(features) < 2:
-        return
-    for column in features:
-        if column.id_like is not None:
-            yield Warning(
-                code="id_like_feature",
-                message="The column looks like an id of the row: what is learned from it holds for no other row. Add "
-                "it to `features.exclude`.",
-                column=column.name,
-                evidence={"mark": column.id_like, "distinct": column.distinct, "rows": rows},
-            )
+    if len(features) > 1:
+        yield from (id_like_feature(column, rows, DO) for column in features if column.id_like is not None)
 
 
 def _dates(asked: Features, columns: Iterable[Column]) -> Iterable[Warning]:

@@ -19,6 +19,7 @@ from core.spec import TrainingSpec
 from core.spec.data import HeldOutPart
 from worker.ingest.main import IngestOrder, ingest
 from worker.trainer.examples import Examples
+from worker.trainer.fit import EpochDone, fit
 from worker.trainer.messages import DATASET, FromChild, Ingested, Logged, StopOrder
 from worker.trainer.network import build
 from worker.trainer.optimizers import updater
@@ -177,6 +178,18 @@ def examples(rows: int, inputs: int = 4, classes: int = 3, seed: int = 0) -> Exa
     target = torch.randint(classes, (rows,), generator=generator)
     features = torch.randn(rows, inputs, generator=generator) + target.unsqueeze(1)
     return Examples(features, target)
+
+
+def epochs_of(
+    spec: TrainingSpec,
+    state: TrainingState | None = None,
+    train: Examples | None = None,
+    validation: Examples | None = None,
+) -> list[dict[str, Any]]:
+    """The facts of each epoch of a training, of 100 rows and without validation unless other rows are given."""
+    rows = examples(100) if train is None else train
+    going = fit(spec, rows, NOTHING if validation is None else validation, state or state_for(spec))
+    return [done.facts for done in going if isinstance(done, EpochDone)]
 
 
 NOTHING = Examples(torch.empty(0, 4), torch.empty(0, dtype=torch.int64))

@@ -151,3 +151,7 @@ def test_a_table_over_the_limits_is_refused(tmp_path: Path, monkeypatch: pytest.
 
     assert cells.value.facts["rows"] == 6
     assert columns.value.facts["columns"] == 4
+
+
+def test_a_column_of_nothing_but_true_says_true_again(tmp_path: Path) -> None:
+    assert list(read(tmp_path / "data", "x,y\n1,true\n2,true\n3,\n").values("y")) == [True, True, None]

@@ -63,6 +63,16 @@ def test_a_diagnosis_that_comes_again_after_a_rescue_is_not_repeated(held: Claim
     assert _log(held) == [("epoch", 1), ("epoch", 2), ("diagnosis", 2), ("epoch", 3), ("epoch", 4), ("diagnosis", 4)]
 
 
+def test_a_warning_that_comes_again_after_a_rescue_is_not_repeated(held: Claim) -> None:
+    seen, other = (Logged("warning", {"code": "unseen", "message": "m", "column": name}) for name in ("a", "b"))
+    _write(held, seen, _epoch(1))
+
+    _write(_rescued(held), seen, other, _epoch(2))
+
+    warned = [event.data["column"] for event in events_of(held.run_id) if event.type == "warning"]
+    assert warned == ["a", "b"]
+
+
 def test_a_diagnosis_that_was_lost_behind_its_epoch_is_written_after_the_rescue(held: Claim) -> None:
     _write(held, _epoch(1), _epoch(2))
 

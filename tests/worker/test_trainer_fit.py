@@ -9,27 +9,16 @@ from torch.nn import functional
 
 from core.spec import TrainingSpec
 from tests.worker import words
-from tests.worker.factories import NOTHING, digest, examples, spec_for, state_for, without_timing
+from tests.worker.factories import NOTHING, digest, epochs_of, examples, spec_for, state_for, without_timing
 from worker.trainer import fit as loop
 from worker.trainer.examples import Examples
 from worker.trainer.fit import EpochDone, StepDone, fit
 from worker.trainer.layers import Linear
-from worker.trainer.state import TrainingState
 
 DENSE = {"type": "dense", "units": 16, "activation": "relu"}
 DROPOUT = {"type": "dropout", "rate": 0.5}
 BATCH_NORM = {"type": "batch_norm"}
 TRAIN, VALIDATION = examples(100), examples(40, seed=1)
-
-
-def _epochs(
-    spec: TrainingSpec,
-    state: TrainingState | None = None,
-    train: Examples = TRAIN,
-    validation: Examples = NOTHING,
-) -> list[dict[str, Any]]:
-    going = fit(spec, train, validation, state or state_for(spec))
-    return [done.facts for done in going if isinstance(done, EpochDone)]
 
 
 def _orders(spec: TrainingSpec, rows: int, epochs: int) -> list[list[int]]:
@@ -42,7 +31,7 @@ def test_a_toy_set_is_learned() -> None:
     spec = spec_for([DENSE], epochs=60, optimizer={"name": "adam", "learning_rate": 0.01})
     easy = Examples(TRAIN.features + 4 * functional.one_hot(TRAIN.target, 4)[:, :4], TRAIN.target)
 
-    facts = _epochs(spec, train=easy)
+    facts = epochs_of(spec, train=easy)
 
     assert facts[0]["train_loss"] > 0.7
     assert facts[-1]["train_loss"] < 0.05
@@ -54,7 +43,7 @@ def test_one_batch_of_gradient_descent_is_the_textbook_step() -> None:
     weight, bias = (parameter.detach().double().requires_grad_() for parameter in state.network.parameters())
     functional.cross_entropy(TRAIN.features.double() @ weight.T + bias, TRAIN.target).backward()
 
-    _epochs(spec, state)
+    epochs_of(spec, state)
 
     assert weight.grad is not None
     moved = next(state.network.parameters()).double()
@@ -67,7 +56,7 @@ def test_train_loss_is_the_mean_over_rows_not_over_batches() -> None:
     with torch.no_grad():
         expected = functional.cross_entropy(state.network(TRAIN.features), TRAIN.target).item()
 
-    facts = _epochs(spec, state)
+    facts = epochs_of(spec, state)
 
     assert facts[0]["train_loss"] == pytest.approx(expected, abs=1e-6)
 
@@ -76,7 +65,7 @@ def test_valid_loss_is_that_of_the_weights_after_the_epoch() -> None:
     spec = spec_for([DENSE, DROPOUT], epochs=2, metrics=["accuracy"])
     state = state_for(spec)
 
-    facts = _epochs(spec, state, validation=VALIDATION)
+    facts = epochs_of(spec, state, validation=VALIDATION)
 
     with torch.no_grad():
         logits = state.network.eval()(VALIDATION.features)
@@ -90,7 +79,7 @@ def test_metrics_of_the_training_rows_are_of_the_rows_as_they_were_seen() -> Non
     with torch.no_grad():
         right = state.network(TRAIN.features).argmax(1) == TRAIN.target
 
-    facts = _epochs(spec, state)
+    facts = epochs_of(spec, state)
 
     assert facts[0]["train_accuracy"] == right.double().mean().item()
 
@@ -113,20 +102,20 @@ def test_the_order_depends_on_the_seed_and_the_epoch_alone() -> None:
 def test_batch_norm_passes_over_a_last_batch_of_one_row() -> None:
     spec = spec_for([DENSE, BATCH_NORM], epochs=2, batch_size=33)
 
-    facts = _epochs(spec)
+    facts = epochs_of(spec)
 
     assert [one["step"] for one in facts] == [3, 6]
     assert all(math.isfinite(one["train_loss"]) for one in facts)
 
 
 def test_without_batch_norm_a_last_batch_of_one_row_is_trained_on() -> None:
-    facts = _epochs(spec_for([DENSE], epochs=1, batch_size=33))
+    facts = epochs_of(spec_for([DENSE], epochs=1, batch_size=33))
 
     assert facts[0]["step"] == 4
 
 
 def test_a_batch_larger_than_the_rows_takes_all_of_them() -> None:
-    facts = _epochs(spec_for([DENSE], epochs=4, batch_size=1_000_000))
+    facts = epochs_of(spec_for([DENSE], epochs=4, batch_size=1_000_000))
 
     assert [one["step"] for one in facts] == [1, 2, 3, 4]
 
@@ -137,7 +126,7 @@ def test_the_weights_do_not_depend_on_who_used_the_global_generator_before() -> 
     for noise in (1, 2):
         torch.manual_seed(noise)
         state = state_for(spec)
-        _epochs(spec, state)
+        epochs_of(spec, state)
         ends.append(digest(state.network.state_dict()))
 
     assert ends[0] == ends[1]
@@ -159,11 +148,11 @@ def test_a_long_epoch_gives_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_epochs_do_not_depend_on_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = spec_for([DENSE], epochs=2)
-    quiet = _epochs(spec)
+    quiet = epochs_of(spec)
     monkeypatch.setattr(loop, "STEP_SECONDS", 0.0)
     monkeypatch.setattr(loop, "FIRST_STEP_SECONDS", 0.0)
 
-    talkative = _epochs(spec)
+    talkative = epochs_of(spec)
 
     assert list(map(without_timing, quiet)) == list(map(without_timing, talkative))
 
@@ -172,10 +161,10 @@ def test_epochs_do_not_depend_on_signs_of_life(monkeypatch: pytest.MonkeyPatch) 
 def test_looking_at_a_step_changes_nothing(layers: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     spec = spec_for(layers, epochs=2)
     quiet, talkative = state_for(spec), state_for(spec)
-    _epochs(spec, quiet)
+    epochs_of(spec, quiet)
     monkeypatch.setattr(loop, "STEP_SECONDS", 0.0)
 
-    _epochs(spec, talkative)
+    epochs_of(spec, talkative)
 
     assert digest(talkative.network.state_dict()) == digest(quiet.network.state_dict())
 
@@ -185,7 +174,7 @@ def test_an_epoch_says_how_long_gradient_weights_and_their_step_are() -> None:
     state = state_for(spec)
     before = [parameter.detach().clone() for parameter in state.network.parameters()]
 
-    (facts,) = _epochs(spec, state)
+    (facts,) = epochs_of(spec, state)
 
     after = [parameter.detach() for parameter in state.network.parameters()]
     length = math.sqrt(sum(float(one.square().sum()) for one in before))
@@ -204,7 +193,7 @@ def test_units_that_say_the_same_of_every_row_are_dead() -> None:
     with torch.no_grad():
         first.weight[:4], first.bias[:4] = 0.0, -1.0
 
-    (facts,) = _epochs(spec, state)
+    (facts,) = epochs_of(spec, state)
 
     assert facts["dead_units"] == 4 / 16
     assert facts["layers"][0]["dead_units"] == 4 / 16
@@ -224,7 +213,7 @@ def test_accumulated_batches_have_the_gradient_of_one_batch_of_all_their_rows(we
     for sizes in ({"batch_size": 10, "accumulate": 4}, {"batch_size": 40}):
         spec = spec_for(layers, epochs=3, optimizer=optimizer, **sizes)
         state = state_for(spec, dtype=torch.float64)
-        facts = _epochs(spec, state, train)
+        facts = epochs_of(spec, state, train)
         ends.append((list(state.network.parameters()), [one["train_loss"] for one in facts], facts[-1]["step"]))
 
     (ours, our_losses, our_steps), (theirs, their_losses, their_steps) = ends
@@ -237,7 +226,7 @@ def test_accumulated_batches_have_the_gradient_of_one_batch_of_all_their_rows(we
 def test_batch_norm_passes_over_a_last_part_of_one_row() -> None:
     spec = spec_for([DENSE, BATCH_NORM], epochs=2, batch_size=11, accumulate=4)
 
-    facts = _epochs(spec)
+    facts = epochs_of(spec)
 
     assert [one["step"] for one in facts] == [3, 6]
     assert all(math.isfinite(one["train_loss"]) for one in facts)
@@ -251,7 +240,7 @@ def _step_of(**training: Any) -> list[torch.Tensor]:
     spec = spec_for([DENSE], epochs=1, batch_size=100, optimizer={"name": "sgd", "learning_rate": 1.0}, **training)
     state = state_for(spec)
     before = [parameter.detach().clone() for parameter in state.network.parameters()]
-    _epochs(spec, state, Examples(TRAIN.features * 20, TRAIN.target))
+    epochs_of(spec, state, Examples(TRAIN.features * 20, TRAIN.target))
     return [old - new.detach() for old, new in zip(before, state.network.parameters(), strict=True)]
 
 
@@ -278,7 +267,7 @@ def test_clip_value_bounds_each_element() -> None:
 def test_the_gradient_is_reported_as_it_was_before_clipping() -> None:
     chosen: dict[str, Any] = {"epochs": 1, "batch_size": 100, "optimizer": {"name": "sgd", "learning_rate": 1.0}}
 
-    (whole,), (clipped,) = (_epochs(spec_for([DENSE], **chosen, **clip)) for clip in ({}, {"clip_norm": 1e-3}))
+    (whole,), (clipped,) = (epochs_of(spec_for([DENSE], **chosen, **clip)) for clip in ({}, {"clip_norm": 1e-3}))
 
     assert clipped["gradient_norm"] == whole["gradient_norm"] > 1e-2
 
@@ -289,7 +278,7 @@ def test_penalties_move_weights_and_leave_train_loss_alone() -> None:
     one, other = state_for(plain), state_for(penalised)
     start = next(one.network.parameters()).detach().clone()
 
-    (without,), (facts,) = _epochs(plain, one), _epochs(penalised, other)
+    (without,), (facts,) = epochs_of(plain, one), epochs_of(penalised, other)
 
     ends = [next(state.network.parameters()).detach() for state in (one, other)]
     torch.testing.assert_close(ends[0] - ends[1], 0.5 * (0.01 * start.sign() + 0.04 * start), rtol=0, atol=1e-6)
@@ -303,7 +292,7 @@ def test_max_norm_bounds_the_weights_into_each_unit_after_every_step() -> None:
     spec = spec_for([{**DENSE, "max_norm": 0.3}], epochs=3, optimizer={"name": "sgd", "learning_rate": 1.0})
     state = state_for(spec)
 
-    _epochs(spec, state)
+    epochs_of(spec, state)
 
     first, output = (one for one in state.network.steps if isinstance(one, Linear))
     assert first.weight.norm(dim=1).max().item() == pytest.approx(0.3, abs=1e-5)
@@ -336,7 +325,7 @@ def test_the_average_is_measured_and_kept_and_the_weights_train_on() -> None:
     plain, averaged = spec_for([DENSE], **chosen), spec_for([DENSE], ema_decay=0.9, **chosen)
     one, other = state_for(plain), state_for(averaged)
 
-    without, facts = _epochs(plain, one, validation=VALIDATION), _epochs(averaged, other, validation=VALIDATION)
+    without, facts = epochs_of(plain, one, validation=VALIDATION), epochs_of(averaged, other, validation=VALIDATION)
 
     assert digest(other.network.state_dict()) == digest(one.network.state_dict())
     assert [epoch["train_loss"] for epoch in facts] == [epoch["train_loss"] for epoch in without]
@@ -355,7 +344,7 @@ def test_steps_end_the_training_in_mid_epoch() -> None:
     spec = spec_for([DENSE], epochs=5, batch_size=25, steps=6, metrics=["accuracy"])
     state = state_for(spec)
 
-    facts = _epochs(spec, state, validation=VALIDATION)
+    facts = epochs_of(spec, state, validation=VALIDATION)
 
     assert [(one["epoch"], one["step"]) for one in facts] == [(1, 4), (2, 6)]
     assert facts[-1].keys() == facts[0].keys()
@@ -365,14 +354,14 @@ def test_steps_end_the_training_in_mid_epoch() -> None:
 def test_steps_beyond_the_epochs_change_nothing() -> None:
     few, many = spec_for([DENSE], epochs=2), spec_for([DENSE], epochs=2, steps=10_000)
 
-    assert list(map(without_timing, _epochs(many))) == list(map(without_timing, _epochs(few)))
+    assert list(map(without_timing, epochs_of(many))) == list(map(without_timing, epochs_of(few)))
 
 
 # --- what has no number -------------------------------------------------------------------------------------------
 
 
 def test_one_row_trains() -> None:
-    facts = _epochs(spec_for([DENSE], epochs=3), train=examples(1))
+    facts = epochs_of(spec_for([DENSE], epochs=3), train=examples(1))
 
     assert [one["step"] for one in facts] == [1, 2, 3]
     assert facts[-1]["train_loss"] < facts[0]["train_loss"]
@@ -383,7 +372,7 @@ def test_a_batch_of_one_class_trains() -> None:
     optimizer = {"name": "adam", "learning_rate": 0.05}
     spec = spec_for([DENSE], epochs=10, optimizer=optimizer, metrics=["accuracy", "roc_auc"])
 
-    facts = _epochs(spec, train=one_class, validation=one_class)
+    facts = epochs_of(spec, train=one_class, validation=one_class)
 
     assert facts[-1]["valid_accuracy"] > 0.9
     assert "valid_roc_auc" not in facts[-1]
@@ -405,7 +394,7 @@ def test_a_network_may_have_nothing_but_embedded_categories() -> None:
     spec = spec_for([DENSE], epochs=30, optimizer={"name": "adam", "learning_rate": 0.05})
     state = state_for(spec, inputs=0, embeddings=[(3, 2)])
 
-    facts = _epochs(spec, state, rows, rows)
+    facts = epochs_of(spec, state, rows, rows)
 
     assert facts[-1]["train_loss"] < 0.1
     assert not state.network.embeddings[0].weight[0].any()
@@ -420,7 +409,7 @@ def test_the_vector_of_unknown_categories_stays_zero(optimizer: str) -> None:
     state = state_for(spec, embeddings=[(3, 2)])
     before = state.network.embeddings[0].weight.detach().clone()
 
-    _epochs(spec, state, rows)
+    epochs_of(spec, state, rows)
 
     after = state.network.embeddings[0].weight.detach()
     assert not after[0].any()
@@ -432,7 +421,7 @@ def test_the_widest_output_there_can_be_trains() -> None:
     rows = Examples(TRAIN.features[:20], torch.arange(20) * 3000)
     spec = spec_for(units=units, epochs=1, batch_size=10, metrics=["accuracy", "brier"])
 
-    (facts,) = _epochs(spec, train=rows, validation=rows)
+    (facts,) = epochs_of(spec, train=rows, validation=rows)
 
     assert facts["valid_loss"] == pytest.approx(math.log(units), rel=0.1)
     assert facts["valid_accuracy"] <= 0.1

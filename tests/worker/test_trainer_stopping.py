@@ -3,31 +3,18 @@
 import math
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any
 
 import pytest
 import torch
 
-from core.spec import TrainingSpec
-from tests.worker.factories import NOTHING, digest, examples, spec_for, state_for
+from tests.worker.factories import NOTHING, digest, epochs_of, examples, spec_for, state_for
 from worker.trainer import fit as loop
 from worker.trainer.examples import Examples
-from worker.trainer.fit import EpochDone, fit
-from worker.trainer.state import TrainingState
+from worker.trainer.fit import fit
 
 DENSE = {"type": "dense", "units": 16, "activation": "relu"}
 TRAIN, VALIDATION = examples(100), examples(40, seed=1)
 FAST = {"name": "adam", "learning_rate": 0.05}
-
-
-def _epochs(
-    spec: TrainingSpec,
-    state: TrainingState | None = None,
-    train: Examples = TRAIN,
-    validation: Examples = NOTHING,
-) -> list[dict[str, Any]]:
-    going = fit(spec, train, validation, state or state_for(spec))
-    return [done.facts for done in going if isinstance(done, EpochDone)]
 
 
 def _clock(seconds_a_look: float) -> Iterator[float]:
@@ -41,7 +28,7 @@ def test_the_last_epoch_completes_it() -> None:
     spec = spec_for(epochs=3)
     state = state_for(spec)
 
-    facts = _epochs(spec, state)
+    facts = epochs_of(spec, state)
 
     assert [one["epoch"] for one in facts] == [1, 2, 3]
     assert state.at.stop_reason == "completed"
@@ -51,34 +38,34 @@ def test_the_last_epoch_completes_it() -> None:
 
 
 def test_it_ends_at_the_first_epoch_whose_train_loss_is_at_the_target() -> None:
-    curve = [one["train_loss"] for one in _epochs(spec_for([DENSE], epochs=20))]
+    curve = [one["train_loss"] for one in epochs_of(spec_for([DENSE], epochs=20))]
     spec = spec_for([DENSE], epochs=20, stop={"target_loss": curve[9]})
     state = state_for(spec)
 
-    facts = _epochs(spec, state)
+    facts = epochs_of(spec, state)
 
     assert [one["train_loss"] for one in facts] == curve[:10]
     assert state.at.stop_reason == "target_reached"
 
 
 def test_the_target_may_be_that_of_valid_loss() -> None:
-    before = _epochs(spec_for([DENSE], epochs=20), validation=VALIDATION)
+    before = epochs_of(spec_for([DENSE], epochs=20), validation=VALIDATION)
     stop = {"target_monitor": "valid_loss", "target_loss": before[6]["valid_loss"]}
     spec = spec_for([DENSE], epochs=20, stop=stop)
     state = state_for(spec)
 
-    facts = _epochs(spec, state, validation=VALIDATION)
+    facts = epochs_of(spec, state, validation=VALIDATION)
 
     assert len(facts) == 7
     assert state.at.stop_reason == "target_reached"
 
 
 def test_the_target_in_the_last_epoch_is_reached_not_only_completed() -> None:
-    curve = [one["train_loss"] for one in _epochs(spec_for([DENSE], epochs=3))]
+    curve = [one["train_loss"] for one in epochs_of(spec_for([DENSE], epochs=3))]
     spec = spec_for([DENSE], epochs=3, stop={"target_loss": curve[-1]})
     state = state_for(spec)
 
-    _epochs(spec, state)
+    epochs_of(spec, state)
 
     assert state.at.stop_reason == "target_reached"
 
@@ -90,7 +77,7 @@ def test_patience_counts_epochs_without_a_better_monitor() -> None:
     spec = spec_for([DENSE], epochs=300, optimizer=FAST, stop={"patience": 4, "monitor": "valid_loss"})
     state = state_for(spec)
 
-    curve = [one["valid_loss"] for one in _epochs(spec, state, validation=VALIDATION)]
+    curve = [one["valid_loss"] for one in epochs_of(spec, state, validation=VALIDATION)]
 
     assert state.at.stop_reason == "early_stopping"
     assert curve.index(min(curve)) == len(curve) - 5
@@ -103,7 +90,7 @@ def test_patience_watches_any_metric_in_its_own_direction(monitor: str) -> None:
     spec = spec_for([DENSE], epochs=300, optimizer=FAST, metrics=[monitor.partition("_")[2]], stop=stop)
     state = state_for(spec)
 
-    curve = [one[monitor] for one in _epochs(spec, state, validation=VALIDATION)]
+    curve = [one[monitor] for one in epochs_of(spec, state, validation=VALIDATION)]
 
     finest = (min if monitor.endswith(("brier", "loss")) else max)(curve)
     assert state.at.stop_reason == "early_stopping"
@@ -117,7 +104,7 @@ def test_an_improvement_smaller_than_min_delta_does_not_count() -> None:
     spec = spec_for(epochs=50, optimizer=slow, stop={"patience": 3, "min_delta": 0.1})
     state = state_for(spec)
 
-    curve = [one["train_loss"] for one in _epochs(spec, state)]
+    curve = [one["train_loss"] for one in epochs_of(spec, state)]
 
     assert all(later < sooner for sooner, later in pairwise(curve))
     assert len(curve) == 4
@@ -132,7 +119,7 @@ def test_patience_begins_to_count_after_start_from_epoch() -> None:
     spec = spec_for(epochs=50, optimizer=slow, stop=stop)
     state = state_for(spec)
 
-    facts = _epochs(spec, state)
+    facts = epochs_of(spec, state)
 
     assert len(facts) == 13
     assert state.at.stop_reason == "early_stopping"
@@ -144,7 +131,7 @@ def test_a_monitor_that_the_rows_never_define_runs_out_of_patience() -> None:
     spec = spec_for([DENSE], epochs=50, metrics=["roc_auc"], stop=stop)
     state = state_for(spec)
 
-    facts = _epochs(spec, state, validation=one_class)
+    facts = epochs_of(spec, state, validation=one_class)
 
     assert len(facts) == 3
     assert state.at.stop_reason == "early_stopping"
@@ -161,7 +148,7 @@ def test_time_is_up_after_max_seconds_of_training(monkeypatch: pytest.MonkeyPatc
     spec = spec_for(epochs=1000, stop={"max_seconds": 0.2})
     state = state_for(spec)
 
-    facts = _epochs(spec, state)
+    facts = epochs_of(spec, state)
 
     assert state.at.stop_reason == "time_budget"
     assert 1 <= len(facts) < 10
@@ -174,7 +161,7 @@ def test_time_is_up_in_mid_epoch_too(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = spec_for(epochs=5, batch_size=1, stop={"max_seconds": 3})
     state = state_for(spec)
 
-    facts = _epochs(spec, state)
+    facts = epochs_of(spec, state)
 
     assert facts == []
     assert state.at.stop_reason == "time_budget"
@@ -225,7 +212,7 @@ def test_a_loss_that_is_no_number_ends_it_and_keeps_nothing() -> None:
     huge = Examples(TRAIN.features * 1e30, TRAIN.target)
     state = state_for(spec)
 
-    facts = _epochs(spec, state, huge)
+    facts = epochs_of(spec, state, huge)
 
     assert len(facts) == 1
     assert not math.isfinite(facts[0]["train_loss"])
@@ -238,7 +225,7 @@ def test_a_valid_loss_that_is_no_number_ends_it_as_well() -> None:
     huge = Examples(VALIDATION.features * torch.inf, VALIDATION.target)
     state = state_for(spec)
 
-    facts = _epochs(spec, state, validation=huge)
+    facts = epochs_of(spec, state, validation=huge)
 
     assert len(facts) == 1
     assert not math.isfinite(facts[0]["valid_loss"])

@@ -64,7 +64,7 @@ def train(order: TrainingOrder, channel: Channel) -> None:
     saved = Path(order.checkpoint) if order.checkpoint else None
     refits = saved is not None and state.stage_of(saved) == "refit"
     prepared = prepare(order, device, refit=refits)
-    for warning in prepared.unseen if saved is None else ():
+    for warning in prepared.unseen:
         channel.say(Logged("warning", warning))
     now = before_the_first_step(order, prepared, device)
     if spec.training.epochs == 0:
