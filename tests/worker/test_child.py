@@ -311,3 +311,16 @@ def test_a_bomb_is_refused_before_it_is_unpacked(host: Host, tmp_path: Path) -> 
     assert (ending["kind"], ending["problem"]) == ("Failed", "DatasetTooLarge")
     assert sum(path.stat().st_size for path in (tmp_path / "ingest").rglob("*") if path.is_file()) == 0
     assert host.ask("bury", pid=pid) == "exit_0"
+
+
+def test_the_forkserver_keeps_no_more_in_memory_than_its_children_need(
+    own_host: Host, tmp_path: Path, table: Read
+) -> None:
+    """Of 130 MB of libraries that loading torch and scikit-learn touches, little stays mapped; pandas is not there."""
+    pid = own_host.start(_order(tmp_path / "job", table), tmp_path / "job")
+    maps = psutil.Process(psutil.Process(pid).ppid()).memory_maps(grouped=True)
+    own_host.hear(pid)
+
+    assert any("libtorch_cpu" in one.path for one in maps)
+    assert sum(one.rss - one.anonymous for one in maps if one.path.startswith("/")) < 40 * MIB
+    assert not [one.path for one in maps if "/pandas/" in one.path]
