@@ -3,7 +3,7 @@
 from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
-from core.database import db_now, now, serialise_claims
+from core.database import db_now, serialise_claims
 from core.lifecycle.moves import log, move, move_inquiry, status_event
 from core.lifecycle.states import INQUIRIES, Capacity, Claim
 from core.settings import settings
@@ -62,7 +62,7 @@ def claim_next(session: Session, worker_id: str, capacity: Capacity) -> Claim | 
             number=claim.attempt,
             worker_id=worker_id,
             outcome="running",
-            started_at=now(session),
+            started_at=db_now(),
         )
     )
     if claim.kind == "training":

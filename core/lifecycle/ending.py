@@ -7,7 +7,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from core import errors
-from core.database import now
+from core.database import db_now
 from core.events import NewEvent
 from core.ids import new_id
 from core.lifecycle.datasets import reject_dataset
@@ -53,10 +53,9 @@ def fail(session: Session, claim: Claim, problem: errors.Problem, made: Iterable
 def _keep(session: Session, claim: Claim, made: Sequence[MadeFile]) -> list[NewEvent]:
     """Writes the rows of artifacts, and returns their events."""
     if made:
-        moment = now(session)
         session.execute(
-            insert(Artifact),
-            [{"id": new_id("art"), "job_id": claim.subject_id, "created_at": moment, **one.__dict__} for one in made],
+            insert(Artifact).values(created_at=db_now()),
+            [{"id": new_id("art"), "job_id": claim.subject_id, **one.__dict__} for one in made],
         )
     return [NewEvent("artifact", {"name": one.name, "sha256": one.sha256, "bytes": one.bytes}) for one in made]
 

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
-from core.database import db_now, now
+from core.database import db_now
 from core.events import NewEvent
 from core.lifecycle.moves import append, fence, update_job
 from core.lifecycle.states import Claim, Fenced
@@ -62,7 +62,7 @@ def save_checkpoint(session: Session, claim: Claim, epoch: int, files: Mapping[s
             attempt=claim.attempt,
             epoch=epoch,
             files=dict(files),
-            created_at=now(session),
+            created_at=db_now(),
         )
     )
     session.execute(delete(Checkpoint).where(Checkpoint.run_id == claim.run_id, Checkpoint.number < newest))

@@ -8,7 +8,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from core import events
-from core.database import changed, db_now, now
+from core.database import changed, db_now
 from core.events import NewEvent
 from core.lifecycle.states import INQUIRIES, TERMINAL, TRANSITIONS, Claim, Fenced
 from core.tables import (
@@ -61,7 +61,7 @@ def lock(session: Session, claim: Claim) -> Run:
 def append(session: Session, claim: Claim, new: Sequence[NewEvent]) -> Held:
     """Events of a worker: numbers from the run's own counter, in the transaction that holds its row."""
     found = fence(session, claim, next_seq=Run.next_seq + len(new))
-    events.write(session, claim.run_id, claim.attempt, found.next_seq - len(new), now(session), new)
+    events.write(session, claim.run_id, claim.attempt, found.next_seq - len(new), new)
     return found
 
 
@@ -74,7 +74,7 @@ def log(session: Session, run_id: str, new: Sequence[NewEvent]) -> None:
         .returning(Run.next_seq, Run.attempt)
         .execution_options(synchronize_session=False)
     ).one()
-    events.write(session, run_id, found.attempt, found.next_seq - len(new), now(session), new)
+    events.write(session, run_id, found.attempt, found.next_seq - len(new), new)
 
 
 def move(session: Session, job_id: str, to: JobStatus, **values: Any) -> bool:

@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, case, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from core import errors
-from core.database import db_now, now
+from core.database import db_now
 from core.events import NewEvent
 from core.ids import new_id
 from core.lifecycle.moves import log, status_event
@@ -153,7 +153,7 @@ def add_run(
         status=status,
         memory=memory,
         priority=priority,
-        queued_at=now(session),
+        queued_at=db_now(),
     )
     session.add(run)
     session.flush()
