@@ -110,12 +110,24 @@ def save(state: TrainingState, folder: Path) -> None:
     }
 
     folder.mkdir()
-    # Cloned: L-BFGS keeps the same tensor twice, and safetensors refuses to write shared memory.
-    save_file({name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}, folder / TENSORS)
+    save_file({name: tensor.detach().contiguous() for name, tensor in _apart(tensors).items()}, folder / TENSORS)
     (folder / FACTS).write_text(json.dumps(facts))
     for name in (TENSORS, FACTS):
         with (folder / name).open("rb") as file:
             os.fsync(file.fileno())
+
+
+def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """L-BFGS keeps the same tensor twice, and safetensors refuses to write shared memory. A copy of every other tensor
+    would double what a large network takes.
+    """
+    seen: set[int] = set()
+    found: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        place = tensor.untyped_storage().data_ptr()
+        found[name] = tensor.clone() if place in seen else tensor
+        seen.add(place)
+    return found
 
 
 def stage_of(folder: Path) -> str:
