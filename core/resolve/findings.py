@@ -108,8 +108,8 @@ def _classes(resolved: TrainingSpec, target: Target) -> Iterable[Warning]:
                 code="class_imbalance",
                 message=f"`{common}` are {most / total:.1%} of the rows, and `{rarest}` {fewest / total:.1%}: saying "
                 f"`{common}` always is right that often, so accuracy and loss say little of the rare ones. Set "
-                "`training.class_weights` or `training.oversample` to `balanced`, or watch a metric that counts each class "
-                "the same.",
+                "`training.class_weights` or `training.oversample` to `balanced`, or watch a metric that counts each "
+                "class the same.",
                 column=column.name,
                 evidence={"shares": {name: round(count / total, 6) for name, count in _ends(ordered)}},
             )
