@@ -49,13 +49,19 @@ def main() -> int:
     wanted = [one for one in SPECS if not asked.only or any(word in one.name for word in asked.only)]
     with serving() as serve:
         datasets = {table: upload(serve, table) for table in dict.fromkeys(one.table for one in wanted)}
-        rows = [foretell(serve, one, datasets[one.table]) for one in wanted]
+        rows = []
+        for one in wanted:
+            rows.append(foretell(serve, one, datasets[one.table]))
+            if not asked.json:
+                show(rows[-1], is_first=len(rows) == 1)
     if asked.json:
         print(
             json.dumps([{**asdict(row), "memory_off": row.memory_off, "seconds_off": row.seconds_off} for row in rows])
         )
     else:
-        show(rows)
+        for what in ("memory", "seconds"):
+            within = sum(abs(getattr(row, f"{what}_off")) <= AT_MOST for row in rows)
+            print(f"{what} within {AT_MOST:.0%}: {within} of {len(rows)}")
     return 0 if all(abs(off) <= AT_MOST for row in rows for off in (row.memory_off, row.seconds_off)) else 1
 
 
@@ -88,16 +94,14 @@ def own_memory(pid: int) -> float:
     return next(float(line.split()[1]) * 1024 for line in lines if line.startswith("Private_Dirty:"))
 
 
-def show(rows: list[Row]) -> None:
-    print(f"{'spec':38} {'planned MB':>10} {'MB':>7} {'off':>6} {'measured s':>11} {'s':>7} {'off':>6}")
-    for row in rows:
-        print(
-            f"{row.name:38} {row.planned_bytes / MB:10.0f} {row.bytes / MB:7.0f} {row.memory_off:+6.0%} "
-            f"{row.measured_seconds:11.2f} {row.seconds:7.2f} {row.seconds_off:+6.0%}"
-        )
-    for what in ("memory", "seconds"):
-        within = sum(abs(getattr(row, f"{what}_off")) <= AT_MOST for row in rows)
-        print(f"{what} within {AT_MOST:.0%}: {within} of {len(rows)}")
+def show(row: Row, *, is_first: bool) -> None:
+    if is_first:
+        print(f"{'spec':38} {'planned MB':>10} {'MB':>7} {'off':>6} {'measured s':>11} {'s':>7} {'off':>6}")
+    print(
+        f"{row.name:38} {row.planned_bytes / MB:10.0f} {row.bytes / MB:7.0f} {row.memory_off:+6.0%} "
+        f"{row.measured_seconds:11.2f} {row.seconds:7.2f} {row.seconds_off:+6.0%}",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

@@ -101,14 +101,16 @@ def resolve(
         )
     measured = sum(dataset.rows for dataset in held_out.values())
     reads_table = ranks_whole_table(split, by_name) or has_texts(resolved, by_name, held_out)
-    memory = memory_needed(resolved, output, parameters, inputs, rows + measured, reads_table=reads_table)
+    parts = rows_of(split, with_target, {part: with_targets(target, other) for part, other in held_out.items()})
+    memory = memory_needed(
+        resolved, output, parameters, inputs, rows + measured, train=parts["train"], reads_table=reads_table
+    )
     if spec.trace is not None:
         memory += memory_of_trace(spec.trace, network, parameters, inputs)
     outputs = {"task": target.task, "classes": target.classes, "names": spec.targets}
     if (threshold := resolved.training.threshold) is not None:
         number = 0.5 if isinstance(threshold, BestThreshold) else threshold  # until it is chosen
         outputs["thresholds"] = [number] * (len(spec.targets) if target.task == "multilabel" else 1)
-    parts = rows_of(split, with_target, {part: with_targets(target, other) for part, other in held_out.items()})
     drawn = drawn_rows(resolved.training, target, parts["train"])
     return Resolved(resolved, outputs, warnings, memory, parameters, inputs, embeddings, parts, drawn)
 

@@ -30,31 +30,31 @@ BASE = 16 * MIB  # pages of the forkserver that a child writes to, and what each
 MEASURING = 3 * MIB  # by scikit-learn
 MEASURED_BY_US: frozenset[str] = frozenset({"accuracy", "rmse", "mae", "r2"})
 COLUMNS_AT_ONCE = 64  # while columns become rows
-TRAINED, TRAINED_BY_LBFGS = 4.5, 10.0  # times the activations of a batch: forward and backward
-EVALUATED_ROWS, EVALUATED = 1024, 3  # at once; times what goes into a layer and comes out
+TRAINED, TRAINED_BY_LBFGS = 3.5, 7.0  # times the activations of a batch: forward and backward
+EVALUATED_ROWS, EVALUATED = 1024, 2  # at once; times what goes into a layer and comes out
 
 
 def memory_needed(
-    spec: TrainingSpec, output: Output, parameters: int, inputs: int, rows: int, *, reads_table: bool
+    spec: TrainingSpec, output: Output, parameters: int, inputs: int, rows: int, *, train: int, reads_table: bool
 ) -> int:
-    """Bytes that a training process takes at its peak, beside what it shares with its forkserver: the data; and the
-    most of what loads it, what trains, and what evaluates.
+    """Bytes that a training process takes at its peak, beside what it shares with its forkserver: all rows,
+    and the more of what trains and what evaluates; or the `train` rows, and what loads them.
 
     Measured against real processes by `benchmarks/plans.py`: within 30 % of each (`docs/performance.md`).
     """
     training = spec.training
     takes_all = isinstance(training.optimizer, Lbfgs)
-    batch = rows if takes_all else min(training.batch_size, rows)
+    batch = train if takes_all else min(training.batch_size, train)
     hidden = _activations(spec.network.layers or [], inputs)
-    data = rows * (SINGLE * (inputs + 4 * output.units) + BYTES_A_ROW // 4)
-    loading = SINGLE * min(COLUMNS_AT_ONCE, inputs) * rows
+    a_row = SINGLE * (inputs + 4 * output.units) + BYTES_A_ROW // 4
+    loading = train * (a_row + SINGLE * min(COLUMNS_AT_ONCE, inputs))
     copies = 4 + slots(training.optimizer, training.epochs) + (2 if training.ema_decay else 0)
     copies += (training.accumulate > 1) + (training.precision == "bfloat16")
     weights = SINGLE * copies * parameters
     kept = int(SINGLE * batch * (inputs + (TRAINED_BY_LBFGS if takes_all else TRAINED) * (sum(hidden) + output.units)))
     evaluated = SINGLE * min(EVALUATED_ROWS, rows) * EVALUATED * 2 * max([*hidden, output.units])
     measured = MEASURING if set(training.metrics or []) - MEASURED_BY_US else 0
-    peak = data + max(loading, weights + max(kept, evaluated))
+    peak = max(loading, rows * a_row + weights + max(kept, evaluated))
     return BASE + measured + peak + (_of_reader(rows) if reads_table else 0)
 
 

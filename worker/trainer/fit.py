@@ -99,6 +99,7 @@ def fit(
         _begin(state, spec, epoch, train)
         started = spoke = time.monotonic()
         started_at_step, vitals = at.step, None
+        places: Iterator[Tensor] | None = None
 
         for rows in updates[at.update :]:
             updater.learning_rate = rate(training, state, length)
@@ -110,7 +111,12 @@ def fit(
                 vitals = None  # those of an earlier step: when that was is a matter of time
                 break
             if training.metrics:
-                state.seen.append(logits)
+                if (
+                    places is None
+                ):  # one block for all: small ones between the large would keep those from being used again
+                    left = [len(one) for one in updates[at.update :]]
+                    places = iter(torch.split(logits.new_empty(sum(left), logits.shape[1]), left))
+                state.seen.append(next(places).copy_(logits))
 
             is_last = at.update + 1 == len(updates) or at.step + 1 == training.steps
             silence = FIRST_STEP_SECONDS if started_at_step == 0 and vitals is None else STEP_SECONDS
@@ -123,6 +129,7 @@ def fit(
             if state.average is not None and training.ema_decay is not None:
                 torch._foreach_lerp_(state.average, weights, 1 - training.ema_decay)
             at.update, at.step = at.update + 1, at.step + 1
+            del logits, loss, gradients  # or those of two steps would be there together
 
             if probing:
                 felt = probe.after()
