@@ -1,8 +1,13 @@
 """A plan says what a job will be, stores nothing, and refuses as submitting does."""
 
+import io
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import httpx2
+import numpy as np
+import psutil
 import pytest
 from safetensors.numpy import load
 
@@ -238,3 +243,22 @@ def test_a_chosen_threshold_stands_in_the_outputs(serve: Serve) -> None:
 
     assert planned["thresholds"] == [0.5], "until it is chosen"
     assert job["outputs"] == {**planned, "thresholds": report["threshold"]["values"]}
+
+
+def test_the_memory_of_a_plan_is_that_of_the_job(serve: Serve) -> None:
+    draw = np.random.default_rng(0)
+    written = io.BytesIO()
+    np.savez(written, X=draw.standard_normal((40_000, 60), np.float32), y=np.arange(40_000) % 3)
+    dataset = post_table(serve, written.getvalue(), "application/x-npz", wait=60).json()["id"]
+    spec = {"target": "y", "network": {"hidden": [256, 128]}, "training": {"epochs": 4, "batch_size": 1024}}
+
+    planned = measured(serve, dataset, spec).json()
+    job_id, peak = serve.submit(dataset, spec)["id"], 0
+    while not serve.job(job_id)["finished"]:
+        for child in serve.children("training"):
+            with suppress(psutil.Error, OSError, StopIteration):
+                lines = Path(f"/proc/{child.pid}/smaps_rollup").read_text().splitlines()
+                peak = max(peak, next(int(line.split()[1]) for line in lines if line.startswith("Private_Dirty:")))
+
+    assert planned["memory_bytes"] == pytest.approx(peak * 1024, rel=0.3)
+    assert planned["measured"]["memory_bytes"] == pytest.approx(peak * 1024, rel=0.3)

@@ -1,5 +1,6 @@
 """What a training will take, by doing a little of it: the real rows, the real loop, the real artifacts, few batches."""
 
+import math
 import statistics
 import time
 from dataclasses import asdict, dataclass, field
@@ -68,10 +69,14 @@ def time_training(order: PlanOrder, mapped: int) -> Measured:
     trial = _try(spec, prepared, now)
     if now.offence is not None:
         raise diverged(now, prepared)
-    epoch = _epoch_seconds(spec, prepared, now, trial, steps_per_epoch)
-    training = trial.whole
-    if training is None:
-        training = (trial.first_epoch or epoch) + epoch * max(0.0, steps / steps_per_epoch - 1)
+    if trial.first_epoch is None:
+        ending = _end_of_epoch(spec, prepared, now)
+        epoch = trial.step * steps_per_epoch + ending
+        training = trial.step * steps + ending * math.ceil(steps / steps_per_epoch)
+    else:
+        epoch = statistics.median(trial.epochs or [trial.first_epoch])
+        training = trial.first_epoch + epoch * (steps / steps_per_epoch - 1)
+    training = trial.whole if trial.whole is not None else training
 
     began = time.monotonic()
     now.at.stop_reason = "completed"
@@ -129,16 +134,6 @@ def _try(spec: TrainingSpec, prepared: Prepared, now: TrainingState) -> _Trial:
     if not trial.step and trial.steps:
         trial.step = (time.monotonic() - began) / trial.steps
     return trial
-
-
-def _epoch_seconds(
-    spec: TrainingSpec, prepared: Prepared, now: TrainingState, trial: _Trial, steps_per_epoch: int
-) -> float:
-    if trial.epochs:
-        return statistics.median(trial.epochs)
-    if trial.first_epoch is not None:
-        return trial.first_epoch
-    return trial.step * steps_per_epoch + _end_of_epoch(spec, prepared, now)
 
 
 def _end_of_epoch(spec: TrainingSpec, prepared: Prepared, now: TrainingState) -> float:
