@@ -23,7 +23,7 @@ from worker.trainer.preparation import Prepared, prepare
 from worker.trainer.state import TrainingState
 
 TRIAL_SECONDS = 2.0  # of training, or all of it where that is less
-SETTLING_SECONDS = 0.03  # the supervisor stores the artifacts, and ends the job: 6 files and 2 transactions
+SETTLING_SECONDS = 0.04  # the supervisor stores the artifacts, and ends the job: 6 files and 2 transactions
 EVALUATED = 4096  # rows, where a whole evaluation would take longer than the trial
 
 
@@ -83,8 +83,10 @@ def time_training(order: PlanOrder, mapped: int) -> Measured:
     export(order, now, prepared, None, keep_last=now.best is None)
     exporting = time.monotonic() - began + SETTLING_SECONDS
     if spec.training.refit and len(prepared.validation):
-        grown = 1 + len(prepared.validation) / len(prepared.train)
-        training += training * grown + loading
+        # As many epochs as the best weights had, where the search has come to its end; else as many as there may be.
+        again = now.best.epoch / now.at.epoch if trial.whole is not None and now.best is not None else 1.0
+        again *= 1 + len(prepared.validation) / len(prepared.train)
+        training += training * again + loading
     if order.spec.training.stop.max_seconds is not None:
         training = min(training, order.spec.training.stop.max_seconds)
     return Measured(
