@@ -19,8 +19,8 @@ JobStatus = Literal["queued", "running", "cancelling", "pausing", "paused", "suc
 DatasetStatus = Literal["processing", "ready", "invalid"]
 RunStatus = Literal["waiting", "queued", "running", "ended"]
 InquiryStatus = Literal["queued", "running", "succeeded", "failed"]
-InquiryKind = Literal["trace"]
-RunKind = Literal["training", "ingest", "trace"]
+InquiryKind = Literal["trace", "plan"]
+RunKind = Literal["training", "ingest", "trace", "plan"]
 Slot = Literal["training", "short"]
 AttemptOutcome = Literal["running", "succeeded", "failed", "cancelled", "crashed", "interrupted", "lost"]
 

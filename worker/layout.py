@@ -4,7 +4,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Collection
+import time
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,12 +16,14 @@ from core import database, errors, lifecycle, storage
 from core.lifecycle import Claim
 from core.logs import logger
 from core.settings import settings
+from core.spec import TrainingSpec
+from core.spec.data import PartName
 from core.spec.training import Trace
 from core.start import BEST, PREPROCESSING, Start
 from core.storage import blob_key
 from core.tables import Artifact, Checkpoint, Dataset, Inquiry, Job
 from worker.relay import Relay
-from worker.trainer.order import Beginning, TableColumn, TableOrder, TraceOrder, TrainingOrder
+from worker.trainer.order import Beginning, PlanOrder, TableColumn, TableOrder, TraceOrder, TrainingOrder
 
 ARRAYS = ("numbers.npy", "codes.npy", "moments.npy")
 TABLE = "table.parquet"
@@ -50,6 +53,8 @@ def lay_out(claim: Claim, folder: Path) -> tuple[str, Relay]:
             return _ingest_order(claim, folder), Relay(claim, 1)
         case "trace":
             return _trace_order(claim, folder), Relay(claim, 1)
+        case "plan":
+            return _plan_order(claim, folder), Relay(claim, 1)
         case "training":
             return _training_order(claim, folder)
 
@@ -67,20 +72,41 @@ def _training_order(claim: Claim, folder: Path) -> tuple[str, Relay]:
     assert job.resolved_spec is not None, "only a resolved job is queued"
     structlog.contextvars.bind_contextvars(request_id=job.request_id)
     training = TrainingOrder(
-        **_table(datasets["train"], folder, {job.resolved_spec.split.by}),
-        spec=job.resolved_spec,
-        start=_start_of(job, folder),
-        held_out={
-            part: TableOrder(**_table(dataset, folder, _texts(dataset)), spec=job.resolved_spec, folder=str(folder))
-            for part, dataset in datasets.items()
-            if part != "train"
-        },
+        **_tables(datasets, job, job.resolved_spec, folder),
         checkpoint=_fetch_checkpoint(claim, list(checkpoints), folder),
-        folder=str(folder),
         checkpoint_seconds=settings.checkpoint_seconds,
         stop=cancel_order(job.keep) if claim.order == "cancel" else None,
     )
     return training.model_dump_json(), Relay(claim, job.resolved_spec.training.epochs)
+
+
+def _tables(datasets: Mapping[PartName, Dataset], job: Job, spec: TrainingSpec, folder: Path) -> dict[str, Any]:
+    """The part of an order that says what is read: all tables of a job, and the files that it starts from."""
+    return {
+        **_table(datasets["train"], folder, {spec.split.by}),
+        "spec": spec,
+        "start": _start_of(job, folder),
+        "held_out": {
+            part: TableOrder(**_table(dataset, folder, _texts(dataset)), spec=spec, folder=str(folder))
+            for part, dataset in datasets.items()
+            if part != "train"
+        },
+        "folder": str(folder),
+    }
+
+
+def _plan_order(claim: Claim, folder: Path) -> str:
+    claimed = time.monotonic()
+    with database.reading() as session:
+        inquiry = session.get_one(Inquiry, claim.subject_id)
+        planned = Job(**inquiry.request["job"])  # no row: what there would be
+        try:
+            datasets = lifecycle.datasets_of(session, planned)
+        except errors.NotFound as gone:
+            raise errors.DatasetDeleted() from gone
+    spec = TrainingSpec.model_validate(inquiry.request["plan"]["resolved_spec"])
+    order = PlanOrder(**_tables(datasets, planned, spec, folder), claimed=claimed)
+    return order.model_dump_json()
 
 
 def _trace_order(claim: Claim, folder: Path) -> str:

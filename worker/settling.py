@@ -10,7 +10,7 @@ from sqlalchemy import select
 from core import database, errors, lifecycle, queue
 from core.lifecycle import Claim, MadeFile
 from core.logs import logger
-from core.tables import Event
+from core.tables import Event, Job
 from worker import blobs
 from worker.relay import Relay
 from worker.trainer.messages import (
@@ -82,12 +82,14 @@ def _store_artifacts(claim: Claim, trained: Trained, folder: Path) -> None:
         for name, stored in blobs.keep(claim.project_id, made_in).items()
     ]
     with database.writing() as session:
+        found: dict[str, Any] = {"best": trained.best, "test": trained.test}
+        if trained.thresholds is not None:
+            outputs = session.get_one(Job, claim.subject_id).outputs or {}
+            found["outputs"] = {**outputs, "thresholds": trained.thresholds}
         if trained.failed is None:
-            lifecycle.succeed(session, claim, trained.stop_reason, made, best=trained.best, test=trained.test)
+            lifecycle.succeed(session, claim, trained.stop_reason, made, **found)
         else:
-            lifecycle.fail(
-                session, claim, _problem(Failed(**trained.failed)), made, best=trained.best, test=trained.test
-            )
+            lifecycle.fail(session, claim, _problem(Failed(**trained.failed)), made, **found)
 
 
 def _write_metrics(claim: Claim, path: Path) -> None:

@@ -17,6 +17,7 @@ import structlog
 from core import database, errors, lifecycle, queue
 from core.lifecycle import Claim, Fenced
 from core.logs import logger
+from core.resolve.memory import address_space
 from core.settings import settings
 from core.tables import Job
 from worker import blobs
@@ -99,7 +100,8 @@ class _Orders:
 def _follow(claim: Claim, lease: Lease, relay: Relay, order: str, folder: Path) -> Outcome:
     """Starts the child and relays what it says, until it ends or has to be ended."""
     try:
-        child = Child(order, claim.memory, str(folder))
+        limit = claim.memory if claim.kind == "ingest" else address_space(claim.memory)
+        child = Child(order, limit, str(folder))
     except (OSError, EOFError) as error:  # the forkserver can die at any moment of this
         return Died(f"not_started_{type(error).__name__}")
     given, last_word = _Orders(), time.monotonic()

@@ -18,7 +18,7 @@ TRANSITIONS: dict[JobStatus, set[JobStatus]] = {
 }
 TERMINAL: frozenset[JobStatus] = frozenset(status for status, following in TRANSITIONS.items() if not following)
 
-SLOT_OF: dict[RunKind, Slot] = {"training": "training", "ingest": "short", "trace": "short"}
+SLOT_OF: dict[RunKind, Slot] = {"training": "training", "ingest": "short", "trace": "short", "plan": "short"}
 INQUIRIES: frozenset[RunKind] = frozenset(get_args(InquiryKind))
 
 Keep = Literal["best", "last", "none"]

@@ -5,13 +5,16 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, Strict, model_validator
 
 from core.spec.losses import Auto, Loss
-from core.spec.metrics import Metric, Monitor
+from core.spec.metrics import METRIC_SYNONYMS, Metric, Monitor
 from core.spec.optimizers import Adam, Optimizer
 from core.spec.schedules import ConstantRate, Schedule
 from core.spec.values import (
     INTEGRAL,
+    NUMBER,
+    NUMBER_OR_OBJECT,
     OBJECT,
     TEXT,
+    TEXT_OR_NUMBER,
     TEXT_OR_OBJECT,
     Flag,
     Label,
@@ -35,6 +38,21 @@ Epoch = Annotated[int, Strict(), Field(ge=0, le=100_000), INTEGRAL]
 TracedRows = Annotated[int, Strict(), Field(ge=1, le=32), INTEGRAL]
 Weights = dict[Label, Positive]
 ClassWeights = Annotated[Annotated[Literal["balanced"], TEXT] | Annotated[Weights, OBJECT], TEXT_OR_OBJECT]
+ShareOfLargest = Annotated[Number, Field(gt=0, le=1)]
+Oversample = Annotated[Annotated[Literal["balanced"], TEXT] | Annotated[ShareOfLargest, NUMBER], TEXT_OR_NUMBER]
+ThresholdMetric = Literal["accuracy", "balanced_accuracy", "f1", "matthews_corrcoef", "cohen_kappa"]
+
+
+class BestThreshold(Part):
+    """The threshold with the best value of a metric on the validation rows, with the weights that are kept."""
+
+    metric: Annotated[ThresholdMetric, one_of(ThresholdMetric, METRIC_SYNONYMS)] = Field(
+        description="What it is chosen for."
+    )
+
+
+Probability = Annotated[Number, Field(gt=0, lt=1)]
+Threshold = Annotated[Annotated[Probability, NUMBER] | Annotated[BestThreshold, OBJECT], NUMBER_OR_OBJECT]
 
 
 class Stop(Part):
@@ -77,6 +95,17 @@ class Training(Part):
         default=None,
         description="What a row of each class counts in the loss, by class; `balanced` makes all classes count the "
         "same. A class that is not named counts 1.",
+    )
+    oversample: Oversample | None = Field(
+        default=None,
+        description="Draws rows of small classes again in each epoch, until every class has this share of the rows of "
+        "the largest one; `balanced` is 1. Training rows only.",
+    )
+    threshold: Threshold | None = Field(
+        default=None,
+        description="Of two classes, or of labels: the second class, or the label, is said where its probability is "
+        "above this; or the metric that the threshold is chosen for on the validation rows. 0.5 unless said "
+        "otherwise.",
     )
     clip_norm: Annotated[Value, Field(gt=0)] | None = Field(
         default=None, description="The gradient of all weights together is scaled down to this length."

@@ -216,6 +216,7 @@ class _Spec:
             (Output, "activation"): lambda: drawer.word([form], get_args(OutputActivation)),
         }
         self._network = self._draw_network(units)
+        self._is_balanced = False
 
     def drawn(self) -> Drawn:
         drawer, kind = self._drawer, self._kind
@@ -244,6 +245,8 @@ class _Spec:
             (Training, "steps"): lambda: STEPS,
             (Training, "refit"): lambda: self._optimizer.get("learning_rate", 0) < 0.1 and drawer.chance(0.4),
             (Training, "class_weights"): self._class_weights,
+            (Training, "oversample"): self._oversample,
+            (Training, "threshold"): self._threshold,
             (Training, "metrics"): lambda: None if drawer.chance(0.3) else drawer.some(self._metrics, METRICS),
             (Training, "stop"): lambda: drawer.part(Stop),
             (Stop, "monitor"): self._monitor,
@@ -308,11 +311,29 @@ class _Spec:
         words = [f"{rows}_{name}" for rows in ("train", "valid") for name in ("loss", *self._metrics)]
         return str(self._drawer.word(words, MONITORS))
 
+    def _oversample(self) -> Any:
+        """Not for what sees all rows in each step, nor beside the balanced weights that were drawn before it."""
+        drawer, is_lbfgs = self._drawer, self._optimizer["name"] == "lbfgs"
+        if not self._kind.has_classes or is_lbfgs or self._is_balanced or drawer.chance(0.4):
+            return None
+        return drawer.random.choice(["balanced", 1, 0.7, 0.01])
+
+    def _threshold(self) -> Any:
+        drawer, kind = self._drawer, self._kind
+        has_one = kind.task == "multilabel" or (kind.has_classes and len(kind.classes) == 2)
+        if not has_one or self._loss["name"] == "hinge" or drawer.chance(0.4):
+            return None
+        if drawer.chance(0.5):
+            return drawer.random.choice([0.5, 0.01, 0.99])
+        return {"metric": drawer.random.choice(["f1", "accuracy"])}
+
     def _class_weights(self) -> Any:
         drawer = self._drawer
+        self._is_balanced = False
         if not self._kind.has_classes or drawer.chance(0.4):
             return None
         if drawer.chance(0.5):
+            self._is_balanced = True
             return "balanced"
         return {name: drawer.value(Positive, [], "class_weights") for name in drawer.some(self._kind.classes)}
 

@@ -11,14 +11,14 @@ import rfc8785
 from safetensors.torch import save_file
 from torch import Tensor
 
-from worker.trainer.order import TrainingOrder
+from worker.trainer.order import TableOrder
 from worker.trainer.preprocessing import Preprocessing
 from worker.trainer.split import Parts
 
 
 def write(
     folder: Path,
-    order: TrainingOrder,
+    order: TableOrder,
     preprocessing: Preprocessing,
     weights: Mapping[str, Mapping[str, Tensor]],
     parts: Parts,

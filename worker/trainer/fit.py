@@ -26,6 +26,7 @@ from worker.trainer.guard import offence
 from worker.trainer.losses import criterion_of
 from worker.trainer.metrics import measure
 from worker.trainer.network import Network, as_function
+from worker.trainer.oversampling import rows_of_an_epoch
 from worker.trainer.precision import autocast
 from worker.trainer.predictions import logits_of
 from worker.trainer.regularization import limit_norms, norm_limits, penalty_of
@@ -92,12 +93,12 @@ def fit(
     backpropagate = _in_parts(of_one_batch, training.batch_size) if training.accumulate > 1 else of_one_batch
 
     for epoch in range(at.epoch + 1, training.epochs + 1):
-        updates = updates_of(spec, epoch, len(train), network)
+        updates = updates_of(spec, epoch, len(train), network, train.target)
         length = Length(len(updates), min(len(updates) * training.epochs, training.steps or 2**63))
         network.train()
         _begin(state, spec, epoch, train)
         started = spoke = time.monotonic()
-        started_at_step, vitals = at.step, None
+        started_at_step, vitals, rows_of_epoch = at.step, None, sum(map(len, updates))
 
         for batch in train.batches(updates, at.update):
             updater.learning_rate = rate(training, state, length)
@@ -109,7 +110,7 @@ def fit(
                 vitals = None  # those of an earlier step: when that was is a matter of time
                 break
             if training.metrics:
-                state.seen.append(logits.detach())
+                state.see(logits.detach(), rows_of_epoch - at.update * len(updates[0]))
 
             is_last = at.update + 1 == len(updates) or at.step + 1 == training.steps
             silence = FIRST_STEP_SECONDS if started_at_step == 0 and vitals is None else STEP_SECONDS
@@ -122,6 +123,7 @@ def fit(
             if state.average is not None and training.ema_decay is not None:
                 torch._foreach_lerp_(state.average, weights, 1 - training.ema_decay)
             at.update, at.step = at.update + 1, at.step + 1
+            del logits, loss, gradients  # or those of two steps would be there together
 
             if probing:
                 felt = probe.after()
@@ -178,13 +180,22 @@ def output_of(spec: TrainingSpec) -> Output:
 # --- the rows of an epoch -----------------------------------------------------------------------------------------
 
 
-def updates_of(spec: TrainingSpec, epoch: int, rows: int, network: Network) -> tuple[Tensor, ...]:
+def updates_of(
+    spec: TrainingSpec, epoch: int, rows: int, network: Network, target: Tensor | None = None
+) -> tuple[Tensor, ...]:
     """The rows of each weight update: a permutation that depends on nothing but (seed, epoch), so that a resumed epoch
-    sees the same batches. L-BFGS sees all rows at once.
+    sees the same batches. L-BFGS sees all rows at once. Of small classes, by `target`, rows come again where the spec
+    says so.
     """
     training, device = spec.training, next(network.parameters()).device
     generator = torch.Generator().manual_seed(_mix(training.seed, epoch, 0))
-    order = torch.randperm(rows, generator=generator)
+    if training.oversample is None:
+        order = torch.randperm(rows, generator=generator)
+    else:
+        assert target is not None
+        share = 1.0 if training.oversample == "balanced" else training.oversample
+        drawn = rows_of_an_epoch(target, share, torch.Generator().manual_seed(_mix(training.seed, epoch, 2)))
+        order = drawn[torch.randperm(len(drawn), generator=generator)]
     if isinstance(training.optimizer, Lbfgs):
         return (order.to(device),)
     has_batch_norm = any(isinstance(module, nn.BatchNorm1d) for module in network.modules())

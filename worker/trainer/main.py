@@ -16,7 +16,7 @@ from torch import Tensor
 from core import errors
 from core.spec import TrainingSpec
 from core.spec.schedules import PlateauRate
-from core.spec.training import Stop
+from core.spec.training import BestThreshold, Stop
 from worker.trainer import artifacts, state
 from worker.trainer.device import device_of
 from worker.trainer.diagnosis import diagnose
@@ -43,6 +43,7 @@ from worker.trainer.preparation import Prepared, prepare
 from worker.trainer.scaling import TargetScaling
 from worker.trainer.start import begin_with
 from worker.trainer.state import TrainingState
+from worker.trainer.thresholds import Thresholds, find_thresholds
 from worker.trainer.trace import lay_open
 
 # A checkpoint costs at most a fiftieth of the time between two: large networks are saved less often.
@@ -86,16 +87,16 @@ def train(order: TrainingOrder, channel: Channel) -> None:
         _save_checkpoint(order, channel, now)
         channel.say(Drained())
     elif now.offence is not None and now.best is None:
-        raise _diverged(now, prepared)
+        raise diverged(now, prepared)
     elif now.at.step == 0 and now.best is None and not now.at.stop_reason:
         channel.say(NothingToKeep())
     else:
         channel.say(Phase("exporting"))
         keep_last = now.best is None or told_to == "cancel_keep_last" or _is_refitted(now)
-        problem = None if now.offence is None else _diverged(now, prepared)
+        problem = None if now.offence is None else diverged(now, prepared)
         if now.at.stage == "refit" and not keep_last:
             prepared = prepare(order, device, refit=False)  # that of the weights that the search has found
-        channel.say(_export(order, now, prepared, problem, keep_last=keep_last))
+        channel.say(export(order, now, prepared, problem, keep_last=keep_last))
 
 
 def before_the_first_step(order: TableOrder, prepared: Prepared, device: torch.device) -> TrainingState:
@@ -203,8 +204,8 @@ def fingerprint(threads: int, device: torch.device) -> dict[str, Any]:
 # --- the end ------------------------------------------------------------------------------------------------------
 
 
-def _export(
-    order: TrainingOrder, now: TrainingState, prepared: Prepared, problem: errors.Diverged | None, *, keep_last: bool
+def export(
+    order: TableOrder, now: TrainingState, prepared: Prepared, problem: errors.Diverged | None, *, keep_last: bool
 ) -> Trained:
     """Writes the artifacts of the best epoch, or of the last."""
     spec, network = order.spec, now.network
@@ -213,8 +214,9 @@ def _export(
         if now.at.stage == "search" and now.best.epoch != now.at.epoch and problem is None:
             others["last"] = weights
         weights, kept_epoch = now.best.weights, now.best.epoch
-    network.load_state_dict(weights)
     network.eval()
+    thresholds = _thresholds(order, now, prepared, weights)
+    network.load_state_dict(weights)
     stop_reason = (now.at.searched_reason if _is_refitted(now) else now.at.stop_reason) or "user_cancel"
     report: dict[str, Any] = {
         "kept_epoch": kept_epoch,
@@ -228,13 +230,18 @@ def _export(
         "validation": prepared.validation,
         "test": prepared.test,
     }
+    values = None
+    if thresholds is not None:
+        values, report["threshold"] = thresholds.values, thresholds.as_json()
     report |= {
-        name: _measured(spec, network, part, prepared.target_scaling) for name, part in parts.items() if len(part)
+        name: _measured(spec, network, part, prepared.target_scaling, values)
+        for name, part in parts.items()
+        if len(part)
     }
     artifacts.write(
         Path(order.folder) / ARTIFACTS,
         order,
-        prepared.preprocessing,
+        prepared.preprocessing.saying(values),
         {"weights": network.state_dict(), **others},
         prepared.parts,
         report,
@@ -242,18 +249,37 @@ def _export(
     if spec.trace is not None:
         artifacts.write_trace(Path(order.folder) / ARTIFACTS, now.traces)
     failed = asdict(Failed(type(problem).__name__, problem.detail, facts=problem.facts)) if problem else None
-    return Trained(stop_reason=stop_reason, best=_best(spec, now), test=report.get("test"), failed=failed)
+    return Trained(
+        stop_reason=stop_reason, best=_best(spec, now), test=report.get("test"), thresholds=values, failed=failed
+    )
 
 
-def _measured(spec: TrainingSpec, network: Network, part: Examples, scaling: TargetScaling | None) -> dict[str, Any]:
+def _thresholds(
+    order: TableOrder, now: TrainingState, prepared: Prepared, weights: dict[str, Tensor]
+) -> Thresholds | None:
+    """By these weights; of a refit, whose rows have all been trained on, by those that its search has kept."""
+    if _is_refitted(now) and isinstance(order.spec.training.threshold, BestThreshold):
+        assert now.best is not None, "a refit follows a search that has found weights"
+        prepared, weights = prepare(order, prepared.train.target.device, refit=False), now.best.weights
+    now.network.load_state_dict(weights)
+    return find_thresholds(order.spec, now.network, prepared.validation if len(prepared.validation) else prepared.train)
+
+
+def _measured(
+    spec: TrainingSpec,
+    network: Network,
+    part: Examples,
+    scaling: TargetScaling | None,
+    thresholds: list[float] | None,
+) -> dict[str, Any]:
     logits = logits_of(as_function(network), part)
     loss = float(criterion_of(spec.training.loss, output_of(spec).activation)(logits, part.target, part.weight))
     unit = 1.0 if scaling is None else scaling.loss_unit(spec.training.loss)
-    found = {"loss": loss * unit, **measure(spec.training.metrics or [], spec, logits, part, scaling)}
+    found = {"loss": loss * unit, **measure(spec.training.metrics or [], spec, logits, part, scaling, thresholds)}
     return {"rows": len(part), **{name: value if math.isfinite(value) else None for name, value in found.items()}}
 
 
-def _diverged(now: TrainingState, prepared: Prepared) -> errors.Diverged:
+def diverged(now: TrainingState, prepared: Prepared) -> errors.Diverged:
     """Where it began, by names: the layer as in the weights file, the column as in the dataset."""
     facts = dict(now.offence or {})
     feature, target = facts.pop("feature", None), facts.pop("target", None)

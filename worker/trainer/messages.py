@@ -50,6 +50,7 @@ class Trained:
     stop_reason: str
     best: dict[str, Any] | None
     test: dict[str, Any] | None = None  # rows, loss and metrics of the test rows, with the weights that are kept
+    thresholds: list[float] | None = None  # those that the labels are said by
     failed: dict[str, Any] | None = None  # the fields of a `Failed`: it ended badly, and these are its best weights
 
 

@@ -63,6 +63,13 @@ class TrainingOrder(TableOrder):
     stop: Literal["cancel", "cancel_keep_last"] | None = None  # cancelled before this attempt began: only export
 
 
+class PlanOrder(TableOrder):
+    """A few batches of a training, to be timed."""
+
+    kind: Literal["plan"] = "plan"
+    claimed: float  # by the monotonic clock of this machine: what came before this process is part of a job's time
+
+
 class TraceOrder(TableOrder):
     """One update, by the `trace` of the spec."""
 
