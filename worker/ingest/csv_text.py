@@ -12,7 +12,7 @@ import duckdb
 from core import errors
 from core.dialect import Dialect
 from core.profile import Warning
-from worker.ingest import csv_form, grammar, table
+from worker.ingest import csv_form, grammar, rows_checked, table
 from worker.ingest.columns import check_names
 from worker.ingest.compressed import expanded
 from worker.ingest.csv_form import MAX_LINE, Form
@@ -155,11 +155,13 @@ def _is_header(connection: duckdb.DuckDBPyConnection, first: Sequence[str], colu
 
 
 def _write(desk: Desk, understood: Understood) -> Written:
-    cells = [
-        Cell(name, grammar.checked(one), one.sql)
-        for name, one in zip(understood.names, understood.columns, strict=True)
-    ]
-    return table.write(desk, understood.call, understood.parameters, cells, understood.dialect)
+    named = list(zip(understood.names, understood.columns, strict=True))
+    cells = [Cell(name, rows_checked.value(one), one.sql) for name, one in named]
+    where = rows_checked.condition([one for name, one in named if name not in desk.asked.columns])
+    try:
+        return table.write(desk, understood.call, understood.parameters, cells, understood.dialect, where=where)
+    except duckdb.ConversionException as error:
+        raise Misfit from error
 
 
 def _explained(source: Path, form: Form, message: str) -> errors.CsvMalformed:
