@@ -94,8 +94,9 @@ def _understand(
     if sample is not None:  # kept, as it is asked more than once
         query = f"CREATE OR REPLACE TEMP TABLE sample AS SELECT * FROM {call} LIMIT {sample}"  # noqa: S608
         desk.connection.execute(query, parameters)
-    rows, given = (call, parameters) if sample is None else ("sample", [])
-    thoughts = grammar.fitting(desk.connection, rows, given, thoughts)
+        thoughts = grammar.fitting(desk.connection, "sample", [], thoughts)
+    else:
+        thoughts = _fitting_all(desk.connection, call, parameters, thoughts)
     day_first = form.delimiter == ";" or asked.decimal == ","
     columns, doubts = grammar.settled(thoughts, asked.decimal, day_first=day_first)
     if header is None and not _is_header(desk.connection, form.first, columns):
@@ -125,6 +126,18 @@ def _understand(
     ]
     call, parameters = _call(source, form, header is not False, missing)
     return Understood(call, parameters, names, columns, dialect, warnings)
+
+
+def _fitting_all(
+    connection: duckdb.DuckDBPyConnection, call: str, parameters: list[Any], thoughts: Sequence[Cells]
+) -> list[Cells]:
+    """What fits all rows. Most columns are what the sample showed, which one scan tells of all; few are asked anew."""
+    found = list(thoughts)
+    odd = rows_checked.misfits(connection, call, parameters, thoughts)
+    again = grammar.fitting(connection, call, parameters, [found[place] for place in odd])
+    for place, one in zip(odd, again, strict=True):
+        found[place] = one
+    return found
 
 
 def _call(source: Path, form: Form, header: bool, missing: Sequence[str]) -> tuple[str, list[Any]]:
