@@ -19,8 +19,8 @@ MOMENTS = ("DATE", "TIME", "TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAM
 SMALL = ("FLOAT", "TINYINT", "SMALLINT", "UTINYINT", "USMALLINT")  # float32 loses nothing of them
 PLAIN = Dialect(decimal=".", date_formats=[])
 # A dictionary of a column with many values costs a fifth of the time, and saves nothing.
-# Version 2 has differences of integers and the bytes of numbers apart: with the least level of zstd its file is 8 % larger
-# than one of version 1 at the usual level, and the whole takes a sixth less time.
+# Version 2 has differences of integers and the bytes of numbers apart: at the least level of zstd its file is 8 %
+# larger than one of version 1 at the usual level, and the whole takes a sixth less time.
 WRITTEN_AS = "FORMAT parquet, PARQUET_VERSION V2, COMPRESSION zstd, COMPRESSION_LEVEL 1, DICTIONARY_SIZE_LIMIT 2000"
 NUL = "a NUL character in a text"
 
