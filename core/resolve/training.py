@@ -12,6 +12,7 @@ from core.spec.schedules import PlateauRate
 from core.spec.training import BestThreshold, Threshold, Training
 
 EVENTS = 10_000  # epoch events of a job, about
+PATIENCE = 15  # epochs, where nobody has said when to end (`docs/quality.md`)
 
 
 def resolve_training(
@@ -43,6 +44,7 @@ def resolve_training(
             update={"monitor": _held_back(schedule.monitor or asked.stop.monitor, validates)}
         )
         metrics = _with_metric_of(schedule.monitor or "", metrics, legal, "/spec/training/schedule/monitor")
+    patience = asked.stop.patience if asked.says_when_to_end or not validates else PATIENCE
     return asked.model_copy(
         update={
             "loss": loss,
@@ -52,7 +54,11 @@ def resolve_training(
             "refit": asked.refit and validates,
             "log_every": asked.log_every or max(1, math.ceil(asked.epochs / EVENTS)),
             "stop": asked.stop.model_copy(
-                update={"monitor": monitor, "target_monitor": _held_back(asked.stop.target_monitor, validates)}
+                update={
+                    "patience": patience,
+                    "monitor": monitor,
+                    "target_monitor": _held_back(asked.stop.target_monitor, validates),
+                }
             ),
         }
     )

@@ -61,7 +61,9 @@ class Stop(Part):
     )
     target_monitor: LossMonitor = Field(default="train_loss", description="Which loss `target_loss` is compared with.")
     patience: Annotated[int, Strict(), Field(ge=1, le=100_000), INTEGRAL] | None = Field(
-        default=None, description="Training ends after this many epochs without a better `monitor`."
+        default=None,
+        description="Training ends after this many epochs without a better `monitor`. 15 where there are validation "
+        "rows and nothing else says when to end: `epochs`, `steps`, `schedule`, `target_loss` or `max_seconds`.",
     )
     min_delta: NotNegative = Field(
         default=0.0, description="How much better than the best so far counts as better, for `patience`."
@@ -87,7 +89,7 @@ class Training(Part):
     accumulate: Annotated[int, Strict(), Field(ge=1, le=10_000), INTEGRAL] = Field(
         default=1, description="Batches a weight update: their gradient is that of one batch of all their rows."
     )
-    epochs: Epoch = Field(default=50, description="Passes over the training rows at most; 0 only with `start_from`.")
+    epochs: Epoch = Field(default=100, description="Passes over the training rows at most; 0 only with `start_from`.")
     steps: Annotated[int, Strict(), Field(ge=1, le=2**53 - 1), INTEGRAL] | None = Field(
         default=None, description="Weight updates at most; training ends with the epoch's part that they fill."
     )
@@ -138,6 +140,12 @@ class Training(Part):
         default=None, description="Epochs an epoch event; 1 up to 10,000 epochs, so that a log stays readable."
     )
     log_layers: Flag = Field(default=False, description="Whether events show gradient and weights of each layer.")
+
+    @property
+    def says_when_to_end(self) -> bool:
+        """So that nothing is cut short that was asked for: epochs, an error to reach, a rate that falls to the end."""
+        said = self.model_fields_set & {"epochs", "steps", "schedule"}
+        return bool(said or self.stop.model_fields_set & {"patience", "target_loss", "max_seconds"})
 
     @model_validator(mode="after")
     def one_way_to_clip(self) -> "Training":

@@ -48,6 +48,37 @@ def test_more_of_anything_never_needs_less_memory(batch: int, rows: int, hidden:
     assert least > 16 * 1024 * 1024
 
 
+# --- when it ends -------------------------------------------------------------------------------------------------
+
+
+def test_a_training_of_which_nothing_is_said_ends_when_it_gets_no_better() -> None:
+    training = resolved(PENGUINS, training={"batch_size": 16, "stop": {"monitor": "valid_accuracy"}}).spec.training
+
+    assert (training.epochs, training.stop.patience) == (100, 15)
+
+
+@pytest.mark.parametrize(
+    ("asked", "patience"),
+    [
+        ({"epochs": 100}, None),
+        ({"steps": 500}, None),
+        ({"schedule": "cosine"}, None),
+        ({"stop": {"target_loss": 0.01}}, None),
+        ({"stop": {"max_seconds": 5}}, None),
+        ({"stop": {"patience": None}}, None),
+        ({"stop": {"patience": 3}}, 3),
+        ({"epochs": 10, "stop": {"patience": 3}}, 3),
+    ],
+    ids=str,
+)
+def test_what_was_said_of_its_end_is_all(asked: dict[str, Any], patience: int | None) -> None:
+    assert resolved(PENGUINS, training=asked).spec.training.stop.patience == patience
+
+
+def test_without_validation_rows_all_epochs_are_trained() -> None:
+    assert resolved(PENGUINS, split={"validation": 0}).spec.training.stop.patience is None
+
+
 # --- monitors -----------------------------------------------------------------------------------------------------
 
 

@@ -8,10 +8,13 @@ import sys
 import time
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.running import wait_until
@@ -324,3 +327,26 @@ def test_the_forkserver_keeps_no_more_in_memory_than_its_children_need(
     assert any("libtorch_cpu" in one.path for one in maps)
     assert sum(one.rss - one.anonymous for one in maps if one.path.startswith("/")) < 40 * MIB
     assert not [one.path for one in maps if "/pandas/" in one.path]
+
+
+def test_a_bomb_of_parquet_ends_within_its_memory(host: Host, tmp_path: Path) -> None:
+    text = pa.array(["x" * 4000 + str(place) for place in range(10)])
+    column = pa.DictionaryArray.from_arrays(pa.array([row % 10 for row in range(1_000_000)], pa.int32()), text)
+    pq.write_table(pa.table({"x": column, "y": pa.array(range(1_000_000))}), tmp_path / "bomb.parquet")
+    assert (tmp_path / "bomb.parquet").stat().st_size < 8 * MIB  # and 4 GB as texts
+    order = _ingest(tmp_path / "ingest", tmp_path / "bomb.parquet", "parquet", memory=512 * MIB)
+    pid = host.start(order, tmp_path / "ingest")
+
+    said: list[dict[str, Any]] = []
+    peak = 0
+    while not said or said[-1]["kind"] == "Phase":
+        with suppress(FileNotFoundError, IndexError):
+            peak = max(peak, int(Path(f"/proc/{pid}/status").read_text().split("VmHWM:")[1].split()[0]) // 1024)
+        heard = host.ask("hear", pid=pid, seconds=0.1)
+        said += heard["said"]
+        assert not heard["ended"] or said[-1]["kind"] != "Phase", "the reader died"
+
+    assert said[-1]["kind"] in ("Ingested", "Failed")
+    assert said[-1].get("problem") in (None, "DatasetTooLarge")
+    assert peak < 1024
+    assert host.ask("bury", pid=pid) == "exit_0"
