@@ -57,7 +57,10 @@ def _result(serve: Serve, job: dict[str, Any]) -> dict[str, Any]:
     return {
         "weights": next(one["sha256"] for one in listed if one["name"] == "weights.safetensors"),
         "report": next(one["sha256"] for one in listed if one["name"] == "report.json"),
-        "epochs": [{name: value for name, value in facts.items() if name not in timing} for facts in epochs],
+        "epochs": sorted(
+            ({name: value for name, value in facts.items() if name not in timing} for facts in epochs),
+            key=lambda facts: (facts.get("fold", 0), facts["epoch"]),  # folds are trained beside each other
+        ),
         "best": job["best"],
     }
 
@@ -126,6 +129,30 @@ def test_a_job_survives_the_death_of_its_worker(breakable: Serve, undisturbed: d
         ("succeeded", None),
     ]
     assert not training.is_running()
+
+
+def test_a_cross_validation_survives_the_death_of_its_worker_in_mid_fold(breakable: Serve) -> None:
+    dataset_id = breakable.upload(PENGUINS)["id"]
+    spec = SPEC | {"split": {"folds": 3}, "training": SPEC["training"] | {"epochs": 300}}
+    undisturbed = breakable.finished(breakable.submit(dataset_id, spec)["id"])
+    job_id = str(breakable.submit(dataset_id, spec)["id"])
+    wait_until(lambda: _epoch(breakable, job_id) >= KILL_AFTER_EPOCH, 60, f"epoch {KILL_AFTER_EPOCH}")
+    epoch = _epoch(breakable, job_id)
+
+    _kill(breakable.child("worker"))
+    _goes_on(breakable, job_id, epoch, time.monotonic())
+
+    ended = _ends_as_if_nothing_had_happened(breakable, job_id, _result(breakable, undisturbed))
+    assert ended["cross_validation"] == undisturbed["cross_validation"]
+    lost = [one for one in ended["attempts"] if one["outcome"] == "lost"]
+    assert lost
+    assert all(one["fold"] in (1, 2, 3) for one in lost)
+    resumed = [one for one in ended["attempts"] if one["number"] == 2]
+    assert {one["fold"] for one in resumed} == {one["fold"] for one in lost}
+    assert all(one["resumed_from_epoch"] > 0 for one in resumed)
+    own = [event["data"] for event in breakable.events(job_id) if event["type"] == "epoch"]
+    told = [(facts.get("fold"), facts["epoch"]) for facts in own]
+    assert len(set(told)) == len(told) == 900 + ended["cross_validation"]["epochs"]
 
 
 def test_a_job_does_not_notice_the_death_of_the_broker(breakable: Serve, undisturbed: dict[str, Any]) -> None:
