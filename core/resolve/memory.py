@@ -20,7 +20,7 @@ from core.spec.optimizers import (
 
 MIB = 1024 * 1024
 SINGLE = 4  # bytes of a float32
-BYTES_A_ROW = 128  # while a split is drawn, or a column read
+BYTES_A_ROW = 128  # while a split by a column or folds are drawn, or a column read
 READER = 256 * MIB  # of tables, for a column that is in no array
 
 
@@ -37,7 +37,8 @@ def memory_needed(
     batch = rows if isinstance(training.optimizer, Lbfgs) else min(training.batch_size, rows)
     copies = 4 + slots(training.optimizer) + (2 if training.ema_decay else 0)
     state = SINGLE * (copies * parameters + 4 * batch * sum(row) + rows * (2 * (inputs + 2) + 3 * output.units))
-    return int(1.25 * state) + (_of_reader(rows) if reads_table else 0) + 384 * MIB
+    drawn = BYTES_A_ROW * rows if spec.split.folds else 0
+    return int(1.25 * state) + (_of_reader(rows) if reads_table else 0) + drawn + 384 * MIB
 
 
 def _of_reader(rows: int) -> int:
