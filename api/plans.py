@@ -21,7 +21,7 @@ from core.database import now
 from core.ids import new_id
 from core.profile import Warning
 from core.resolve import Resolved
-from core.resolve.plan import PlannedLayer, layer_table, steps_of
+from core.resolve.plan import PlannedFold, PlannedLayer, layer_table, planned_folds, steps_of
 from core.spec import TrainingSpec
 from core.spec.data import PartName
 from core.storage import blob_key
@@ -46,8 +46,13 @@ class PlanRead(BaseModel):
     rows: dict[PartName, int] = Field(
         description="Rows of each part that have a target; about so many where moments or groups stay together."
     )
-    steps_per_epoch: int = Field(description="Weight updates an epoch.")
-    steps: int = Field(description="Weight updates in all, at most, without those of a `refit`.")
+    folds: list[PlannedFold] = Field(
+        description="Rows and weight updates of each fold of a cross-validation, before the network of all rows."
+    )
+    steps_per_epoch: int = Field(description="Weight updates an epoch, with folds those on all rows.")
+    steps: int = Field(
+        description="Weight updates in all, at most, without those of a `refit`; with folds of all networks together."
+    )
     warnings: list[Warning]
 
 
@@ -197,6 +202,7 @@ def _as_answer(row: Inquiry, status: int, **headers: str) -> Response:
 def _plan(resolved: Resolved) -> PlanRead:
     spec, rows = resolved.spec, resolved.rows
     assert spec.network.output is not None, "a resolved spec has its output"
+    folds = planned_folds(spec, rows["train"])
     steps_per_epoch, steps = steps_of(spec, resolved.drawn)
     return PlanRead(
         resolved_spec=spec,
@@ -207,7 +213,8 @@ def _plan(resolved: Resolved) -> PlanRead:
         memory_bytes=resolved.memory,
         rows=rows,
         steps_per_epoch=steps_per_epoch,
-        steps=steps,
+        folds=folds,
+        steps=steps + sum(fold.steps for fold in folds),
         warnings=resolved.warnings,
     )
 

@@ -14,7 +14,9 @@ from sqlalchemy.orm import Session
 from core.database import db_now
 from core.tables import Event
 
-EventType = Literal["status", "epoch", "step", "checkpoint", "warning", "diagnosis", "artifact", "rewound", "end"]
+EventType = Literal[
+    "status", "epoch", "step", "checkpoint", "warning", "diagnosis", "fold", "artifact", "rewound", "end"
+]
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import structlog
 from sqlalchemy import select
 
 from core import database, errors, lifecycle, storage
+from core.cross_validation import folds_of, summary
 from core.lifecycle import Claim
 from core.logs import logger
 from core.settings import settings
@@ -55,13 +56,14 @@ def lay_out(claim: Claim, folder: Path) -> tuple[str, Relay]:
             return _trace_order(claim, folder), Relay(claim, 1)
         case "plan":
             return _plan_order(claim, folder), Relay(claim, 1)
-        case "training":
+        case "training" | "fold":
             return _training_order(claim, folder)
 
 
 def _training_order(claim: Claim, folder: Path) -> tuple[str, Relay]:
     with database.reading() as session:
-        job = session.get_one(Job, claim.subject_id)
+        job = session.get_one(Job, claim.concerns)
+        folds = folds_of(session, [job.id]).get(job.id, [])
         try:
             datasets = lifecycle.datasets_of(session, job)
         except errors.NotFound as gone:
@@ -69,15 +71,22 @@ def _training_order(claim: Claim, folder: Path) -> tuple[str, Relay]:
         checkpoints = session.scalars(
             select(Checkpoint).where(Checkpoint.run_id == claim.run_id).order_by(Checkpoint.number.desc())
         ).all()
-    assert job.resolved_spec is not None, "only a resolved job is queued"
+    spec = job.resolved_spec
+    assert spec is not None, "only a resolved job is queued"
     structlog.contextvars.bind_contextvars(request_id=job.request_id)
+    if claim.fold is not None:  # a fold looks at no test rows
+        datasets, spec = {"train": datasets["train"]}, spec.model_copy(update={"trace": None})
     training = TrainingOrder(
-        **_tables(datasets, job, job.resolved_spec, folder),
+        **_tables(datasets, job, spec, folder),
         checkpoint=_fetch_checkpoint(claim, list(checkpoints), folder),
         checkpoint_seconds=settings.checkpoint_seconds,
         stop=cancel_order(job.keep) if claim.order == "cancel" else None,
+        fold=claim.fold,
+        cross_validation=summary(folds) if claim.fold is None else None,
     )
-    return training.model_dump_json(), Relay(claim, job.resolved_spec.training.epochs)
+    epochs = training.cross_validation["epochs"] if training.cross_validation else spec.training.epochs
+    before = (0, 0) if claim.fold else (sum(fold.epoch for fold in folds), sum(fold.step for fold in folds))
+    return training.model_dump_json(), Relay(claim, epochs, before)
 
 
 def _tables(datasets: Mapping[PartName, Dataset], job: Job, spec: TrainingSpec, folder: Path) -> dict[str, Any]:

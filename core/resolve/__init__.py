@@ -14,6 +14,7 @@ from core.resolve import findings
 from core.resolve.choices import categories
 from core.resolve.columns import named
 from core.resolve.features import resolve_features
+from core.resolve.folds import folds_fit
 from core.resolve.held_out import HeldOut, fits_held_out, has_texts, with_targets, without_shares
 from core.resolve.memory import memory_needed
 from core.resolve.output import resolve_network
@@ -69,7 +70,8 @@ def resolve(
     asked_split = without_shares(spec.split, held_out)
     rows_suffice(asked_split, with_target)
     split = resolve_split(asked_split, target, by_name, warnings)
-    validates = bool(split.validation) or "validation" in held_out
+    folds_fit(split, spec.training, target, by_name, with_target, warnings)
+    validates = bool(split.validation or split.folds) or "validation" in held_out
     resolved = spec.model_copy(
         update={
             "task": target.task,

@@ -23,7 +23,7 @@ from core.spec.optimizers import (
 
 MIB = 1024 * 1024
 SINGLE = 4  # bytes of a float32
-BYTES_A_ROW = 128  # while a split is drawn, or a column read
+BYTES_A_ROW = 128  # while a split by a column or folds are drawn, or a column read
 READER = 256 * MIB  # of tables, for a column that is in no array
 # Measured with torch 2.13 and glibc: of what is freed, the allocator keeps several times what is in use.
 BASE = 16 * MIB  # pages of the forkserver that a child writes to, and what each training takes
@@ -53,8 +53,9 @@ def memory_needed(
     weights = SINGLE * copies * parameters
     kept = int(SINGLE * batch * (inputs + (TRAINED_BY_LBFGS if takes_all else TRAINED) * (sum(hidden) + output.units)))
     evaluated = SINGLE * min(EVALUATED_ROWS, rows) * EVALUATED * 2 * max([*hidden, output.units])
+    drawn = BYTES_A_ROW * rows if spec.split.folds else 0
     measured = MEASURING if set(training.metrics or []) - MEASURED_BY_US else 0
-    peak = max(loading, rows * a_row + weights + max(kept, evaluated))
+    peak = max(loading, drawn, rows * a_row + weights + max(kept, evaluated))
     return BASE + measured + peak + (_of_reader(rows) if reads_table else 0)
 
 

@@ -29,12 +29,14 @@ def write(
     described = _canonical(preprocessing.model_dump(mode="json"))
     (folder / "preprocessing.json").write_bytes(described)
     (folder / "spec.json").write_bytes(_canonical(order.spec.model_dump(mode="json")))
-    rows = {
+    rows: dict[str, Any] = {
         "numbered_from": 0,
         "train": len(parts.train),
         "validation": parts.validation.tolist(),
         "test": parts.test.tolist(),
     }
+    if parts.folds:
+        rows["folds"] = [fold.tolist() for fold in parts.folds]
     (folder / "report.json").write_bytes(_canonical({**report, "rows": rows}))
 
     # safetensors writes its metadata in hash order: with more than one key the file's SHA-256 would be random.

@@ -29,6 +29,7 @@ from worker.trainer.messages import (
     CheckpointWritten,
     Drained,
     Failed,
+    FoldTrained,
     Logged,
     NothingToKeep,
     Phase,
@@ -52,10 +53,10 @@ TRAIN_ROWS_MEASURED = 10_000  # at the end, the first ones: all rows of a large 
 
 
 def train(order: TrainingOrder, channel: Channel) -> None:
-    """Trains as ordered, saying what happens; ends with `Trained`, `Drained` or `NothingToKeep`.
+    """Trains as ordered, saying what happens; ends with `Trained`, `FoldTrained`, `Drained` or `NothingToKeep`.
 
     Raises a `DataInvalid` when the rows cannot be trained on, `Diverged` when the loss stops being a number before
-    there is an epoch to keep.
+    there is an epoch to keep, or in a fold.
     """
     spec = order.spec
     torch.set_num_threads(spec.resources.threads)
@@ -64,15 +65,18 @@ def train(order: TrainingOrder, channel: Channel) -> None:
 
     saved = Path(order.checkpoint) if order.checkpoint else None
     refits = saved is not None and state.stage_of(saved) == "refit"
-    prepared = prepare(order, device, refit=refits)
+    prepared = prepare(order, device, refit=refits, fold=order.fold)
     for warning in prepared.unseen:
         channel.say(Logged("warning", warning))
     now = before_the_first_step(order, prepared, device)
     if spec.training.epochs == 0:
         now.at.stop_reason = "completed"
+    if order.cross_validation is not None:
+        _begin_after_folds(now, spec, order.cross_validation["epochs"])
     if saved is not None:
         state.restore(now, saved)
-    channel.say(Phase("training", resumed_from_epoch=now.at.searched_epochs + now.at.epoch if saved else None))
+    phase = "refitting" if order.cross_validation is not None else "training"
+    channel.say(Phase(phase, resumed_from_epoch=now.at.searched_epochs + now.at.epoch if saved else None))
 
     told_to = order.stop or _follow(order, channel, now, prepared)
     if told_to is None and spec.training.refit and _may_refit(now):
@@ -86,8 +90,10 @@ def train(order: TrainingOrder, channel: Channel) -> None:
     if told_to == "drain":
         _save_checkpoint(order, channel, now)
         channel.say(Drained())
-    elif now.offence is not None and now.best is None:
+    elif now.offence is not None and (now.best is None or order.fold is not None):
         raise diverged(now, prepared)
+    elif order.fold is not None:
+        channel.say(_fold_trained(spec, now, prepared))
     elif now.at.step == 0 and now.best is None and not now.at.stop_reason:
         channel.say(NothingToKeep())
     else:
@@ -96,7 +102,8 @@ def train(order: TrainingOrder, channel: Channel) -> None:
         problem = None if now.offence is None else diverged(now, prepared)
         if now.at.stage == "refit" and not keep_last:
             prepared = prepare(order, device, refit=False)  # that of the weights that the search has found
-        channel.say(export(order, now, prepared, problem, keep_last=keep_last))
+        folds = order.cross_validation
+        channel.say(export(order, now, prepared, problem, keep_last=keep_last, cross_validation=folds))
 
 
 def before_the_first_step(order: TableOrder, prepared: Prepared, device: torch.device) -> TrainingState:
@@ -164,6 +171,13 @@ def _begin_refit(now: TrainingState, searched: TrainingState, spec: TrainingSpec
     now.at.seconds = searched.at.seconds
 
 
+def _begin_after_folds(now: TrainingState, spec: TrainingSpec, epochs: int) -> None:
+    """On all rows, for as many epochs as the best weights of the folds had; their steps grow with the rows."""
+    now.at.stage, now.at.last_epoch, now.at.searched_reason = "refit", epochs, "completed"
+    if spec.training.steps is not None:
+        now.at.last_step = spec.split.steps_after_folds(spec.training.steps)
+
+
 def _is_refitted(now: TrainingState) -> bool:
     """Whether the refit has come to its end, and not to that of the time or of the numbers."""
     return now.at.stage == "refit" and now.at.stop_reason == "completed"
@@ -201,11 +215,28 @@ def fingerprint(threads: int, device: torch.device) -> dict[str, Any]:
     }
 
 
+def _fold_trained(spec: TrainingSpec, now: TrainingState, prepared: Prepared) -> FoldTrained:
+    """Measures the rows of the fold with its best weights, or with the last where none are the best."""
+    weights, epoch = (now.weights(), now.at.epoch) if now.best is None else (now.best.weights, now.best.epoch)
+    now.network.load_state_dict(weights)
+    now.network.eval()
+    thresholds = find_thresholds(spec, now.network, prepared.validation)
+    values = None if thresholds is None else thresholds.values
+    measured = _measured(spec, now.network, prepared.validation, prepared.target_scaling, values)
+    return FoldTrained({"epoch": epoch, "stop_reason": now.at.stop_reason, **measured})
+
+
 # --- the end ------------------------------------------------------------------------------------------------------
 
 
 def export(
-    order: TableOrder, now: TrainingState, prepared: Prepared, problem: errors.Diverged | None, *, keep_last: bool
+    order: TableOrder,
+    now: TrainingState,
+    prepared: Prepared,
+    problem: errors.Diverged | None,
+    *,
+    keep_last: bool,
+    cross_validation: dict[str, Any] | None = None,
 ) -> Trained:
     """Writes the artifacts of the best epoch, or of the last."""
     spec, network = order.spec, now.network
@@ -225,6 +256,8 @@ def export(
         "stop_reason": stop_reason,
         "diagnoses": now.course.diagnoses,
     }
+    if cross_validation is not None:
+        report["cross_validation"] = cross_validation
     parts = {
         "train": prepared.train.slice(0, TRAIN_ROWS_MEASURED),
         "validation": prepared.validation,
