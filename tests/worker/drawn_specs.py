@@ -41,11 +41,11 @@ from core.spec.features import (
 )
 from core.spec.features import Kind as Input
 from core.spec.losses import AnyLoss
-from core.spec.metrics import METRICS, MONITORS, PROBABILITY_METRICS, metrics_of
+from core.spec.metrics import METRICS, MONITORS, OF_LABELS, PROBABILITY_METRICS, metrics_of
 from core.spec.network import Dense, Layer, Network, Output, OutputActivation
 from core.spec.optimizers import AnyOptimizer, Lbfgs, RAdam, RMSprop, Sgd
 from core.spec.schedules import PlateauRate
-from core.spec.training import Stop, Trace, Training
+from core.spec.training import Stop, ThresholdMetric, Trace, Training
 from core.spec.values import Positive, Units
 from tests.worker.drawn_tables import BY, DATES, EITHER, EVERY, KINDS, NUMBERS, PARTS, VALUES, VECTORS, WEIGHT, Kind
 
@@ -58,6 +58,7 @@ TRIES = 200
 TASKS = get_args(TrainingSpec.model_fields["task"].annotation)
 METHODS = get_args(Split.model_fields["method"].annotation)
 SCALES = get_args(TrainingSpec.model_fields["target_scale"].annotation)
+THRESHOLD_METRICS = get_args(ThresholdMetric)
 CODED = [ONE_HOT, ORDINAL, EMBEDDING]
 
 Steered = Callable[[], Any]
@@ -325,7 +326,8 @@ class _Spec:
             return None
         if drawer.chance(0.5):
             return drawer.random.choice([0.5, 0.01, 0.99])
-        return {"metric": drawer.random.choice(["f1", "accuracy"])}
+        legal = [one for one in THRESHOLD_METRICS if kind.task != "multilabel" or one in OF_LABELS]
+        return {"metric": drawer.word(legal, THRESHOLD_METRICS)}
 
     def _class_weights(self) -> Any:
         drawer = self._drawer
