@@ -21,10 +21,12 @@ from worker.trainer import artifacts, state
 from worker.trainer.device import device_of
 from worker.trainer.diagnosis import diagnose
 from worker.trainer.examples import Examples
+from worker.trainer.exports import export
 from worker.trainer.fit import EpochDone, StepDone, fit, output_of
 from worker.trainer.losses import criterion_of
 from worker.trainer.messages import (
     ARTIFACTS,
+    BUNDLE,
     Channel,
     CheckpointWritten,
     Drained,
@@ -231,17 +233,16 @@ def _export(
     report |= {
         name: _measured(spec, network, part, prepared.target_scaling) for name, part in parts.items() if len(part)
     }
-    artifacts.write(
-        Path(order.folder) / ARTIFACTS,
-        order,
-        prepared.preprocessing,
-        {"weights": network.state_dict(), **others},
-        prepared.parts,
-        report,
+    folder = Path(order.folder) / ARTIFACTS
+    artifacts.write(folder, order, prepared.preprocessing, {"weights": network.state_dict(), **others})
+    exported = export(
+        folder, Path(order.folder) / BUNDLE, order, prepared.preprocessing, network, prepared.train.measured_target
     )
+    artifacts.write_report(folder, {**report, "parity": exported.parity}, prepared.parts)
     if spec.trace is not None:
-        artifacts.write_trace(Path(order.folder) / ARTIFACTS, now.traces)
-    failed = asdict(Failed(type(problem).__name__, problem.detail, facts=problem.facts)) if problem else None
+        artifacts.write_trace(folder, now.traces)
+    found = problem or exported.fault
+    failed = asdict(Failed(type(found).__name__, found.detail, facts=found.facts)) if found else None
     return Trained(stop_reason=stop_reason, best=_best(spec, now), test=report.get("test"), failed=failed)
 
 
