@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import sysconfig
 from importlib.metadata import distribution
 from pathlib import Path
 
@@ -29,10 +28,9 @@ def only(folder: Path, *names: str) -> Path:
 
 
 def run(libraries: Path, folder: Path, *arguments: str) -> str:
-    """What Python prints that sees the standard library, these libraries and this folder: no site, no environment."""
-    standard = sysconfig.get_paths()
-    paths = [standard["stdlib"], standard["platstdlib"] + "/lib-dynload", str(folder), str(libraries)]
-    start = f"import sys; sys.path[:] = {paths!r}; sys.argv[:] = sys.argv[1:]\n"
+    """What Python prints that sees the standard library, this folder and these libraries: -S leaves out
+    `site-packages`, -I the environment."""
+    start = f"import sys; sys.path += {[str(folder), str(libraries)]!r}; sys.argv[:] = sys.argv[1:]\n"
     if arguments[0] == "-c":
         code, rest = arguments[1], ["-c", *arguments[2:]]
     else:

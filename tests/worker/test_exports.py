@@ -21,7 +21,8 @@ from tests.worker.alone import only, run
 from tests.worker.drawn_tables import KINDS
 from tests.worker.factories import Listener, Read, order_for, read, table_text
 from tests.worker.stored import order_of
-from worker.trainer.exports import network_file, numpy_functions, onnx_file, onnx_inputs, onnx_network, predict_file
+from worker.trainer.exports import network_file, onnx_file, onnx_inputs, onnx_network, predict_file
+from worker.trainer.exports.scripts import SOURCES
 from worker.trainer.main import train
 from worker.trainer.messages import ARTIFACTS, BUNDLE, Trained
 from worker.trainer.order import TrainingOrder
@@ -246,10 +247,10 @@ def test_the_onnx_file_is_valid_and_takes_raw_columns(tmp_path: Path, table: Rea
         ("label", "tensor(string)", ["rows"]),
         ("probabilities", "tensor(float)", ["rows", 3]),
     ]
-    feeds = {"height": [[0.1]], "width": [[np.nan]], "soil": [[""]], "wet": [["true"]]}
-    label, probabilities = session.run(
-        None, {name: np.array(cell, np.float32 if name[1] in "ei" else object) for name, cell in feeds.items()}
-    )
+    numbers, texts = {"height": 0.1, "width": np.nan}, {"soil": "", "wet": "true"}
+    feeds = {name: np.array([[cell]], np.float32) for name, cell in numbers.items()}
+    feeds |= {name: np.array([[cell]], object) for name, cell in texts.items()}
+    label, probabilities = session.run(None, feeds)
     assert label[0] == ["ash", "birch", "cedar"][int(probabilities.argmax())]
 
 
@@ -352,7 +353,7 @@ def test_a_fault_in_an_exporter_fails_the_job_by_its_name(
     assert {"weights.safetensors", "preprocessing.json", "spec.json", "report.json", "README.md"} <= kept
 
 
-SOURCES = [
+PLANTED = [
     ("np.maximum(x, 0)", "np.maximum(x, -0.01)"),
     (
         '[x, missing.astype(np.float32)] if fitted["missing_indicator"] else [x]',
@@ -362,13 +363,13 @@ SOURCES = [
 ]
 
 
-@pytest.mark.parametrize("fault", SOURCES)
+@pytest.mark.parametrize("fault", PLANTED)
 def test_a_fault_in_what_the_numpy_script_is_made_of_fails_the_job(
     tmp_path: Path, table: Read, fault: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    written = Path(numpy_functions.__file__).read_text()
-    assert fault[0] in written
-    monkeypatch.setattr("worker.trainer.exports.scripts.inspect.getsource", lambda _: written.replace(*fault))
+    changed = {name: written.replace(*fault) for name, written in SOURCES.items()}
+    assert changed != SOURCES
+    monkeypatch.setattr("worker.trainer.exports.scripts.SOURCES", changed)
     order, heard = order_for(tmp_path / "job", table, {"target": "kind", "training": TRAINING}), Listener()
 
     train(order, heard)

@@ -22,13 +22,13 @@ from core import errors
 from core.spec.network import widths
 from worker.trainer.examples import Examples
 from worker.trainer.exports import parity
-from worker.trainer.exports.network_file import network_file
-from worker.trainer.exports.onnx_file import onnx_file
+from worker.trainer.exports.network_file import network_source
+from worker.trainer.exports.onnx_file import onnx_bytes
 from worker.trainer.exports.outcome import Outcome, outcome_of
 from worker.trainer.exports.parity import Agreement, Reference
-from worker.trainer.exports.predict_file import predict_file, readme
+from worker.trainer.exports.predict_file import predict_source, readme
 from worker.trainer.exports.raw_rows import RawRows
-from worker.trainer.exports.score_numpy_file import score_numpy_file
+from worker.trainer.exports.score_numpy_file import score_numpy_source
 from worker.trainer.exports.steps import Step, steps_of
 from worker.trainer.network import Network
 from worker.trainer.order import TableOrder
@@ -142,7 +142,7 @@ class _Checked:
 
     def score_numpy(self) -> Agreement:
         file = self._artifacts / SCORE_NUMPY
-        file.write_text(score_numpy_file(self._fitted, self._steps, self._outcome))
+        file.write_text(score_numpy_source(self._fitted, self._steps, self._outcome))
         self._scorer = runpy.run_path(str(file))
         every = slice(0, self._rows.count)
         found = self._reference.compare(
@@ -157,7 +157,7 @@ class _Checked:
         sizes = [
             tuple(self._weights[f"embeddings.{place}.weight"].shape) for place in range(len(self._fitted.embeddings))
         ]
-        file.write_text(network_file(len(self._fitted.features), sizes, self._steps, self._outcome))
+        file.write_text(network_source(len(self._fitted.features), sizes, self._steps, self._outcome))
         made = runpy.run_path(str(file))
         network = made["build"]()
         network.load_state_dict(load_file(self._artifacts / "weights.safetensors"))
@@ -171,13 +171,13 @@ class _Checked:
 
     def onnx(self) -> Agreement:
         file = self._artifacts / ONNX
-        file.write_bytes(onnx_file(self._fitted, self._steps, self._weights, self._outcome))
+        file.write_bytes(onnx_bytes(self._fitted, self._steps, self._weights, self._outcome))
         every = slice(0, self._rows.count)
         return self._reference.compare(ONNX, parity.of_onnx(file, self._rows, self._at_once), every, self._steps)
 
     def predict(self) -> Agreement:
         file = self._bundle / PREDICT
-        file.write_text(predict_file())
+        file.write_text(predict_source())
         made = runpy.run_path(str(file))
         return self._compare_answers(PREDICT, lambda rows: made["predict"](rows, self._artifacts / ONNX))
 

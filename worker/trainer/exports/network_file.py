@@ -73,7 +73,9 @@ def predict(network, *inputs):
 '''
 
 
-def network_file(features: int, embeddings: Sequence[tuple[int, int]], steps: Sequence[Step], outcome: Outcome) -> str:
+def network_source(
+    features: int, embeddings: Sequence[tuple[int, int]], steps: Sequence[Step], outcome: Outcome
+) -> str:
     """`embeddings` are (vectors, dimension)."""
     parts = list(_modules(steps))
     if embeddings:

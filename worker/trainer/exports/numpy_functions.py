@@ -179,13 +179,24 @@ def text(value: Any) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
+def known_texts(categories: list[Any]) -> dict[str, int]:
+    """The place of each category by its text. 1 is true and 0 is false, as in Python, where no other category is."""
+    known: dict[str, int] = {}
+    found = [(value, place) for place, value in enumerate(categories) if value is not None]
+    for value, place in found:
+        known.setdefault(text(value), place)
+    for value, place in found:
+        if value == 0 or value == 1:
+            known.setdefault(str(int(value)), place)
+            known.setdefault(text(bool(value)), place)
+    return known
+
+
 def places(values: Any, categories: list[Any], unknown: int, imputed: Any = None) -> Any:
     """The place of each value in `categories`; `imputed` stands for a missing one."""
-    known: dict[Any, int] = {}
-    for place, category in enumerate(categories):
-        known.setdefault(None if category is None else text(category), place)
-    known[None] = {category: place for place, category in enumerate(categories)}.get(imputed, unknown)
-    return np.array([known.get(None if value is None else text(value), unknown) for value in values], np.int64)
+    known = known_texts(categories)
+    missing = {value: place for place, value in enumerate(categories)}.get(imputed, unknown)
+    return np.array([missing if value is None else known.get(text(value), unknown) for value in values], np.int64)
 
 
 def category(values: Any, fitted: Any) -> list[Any]:

@@ -17,7 +17,7 @@ from worker.trainer.preprocessing import Preprocessing
 EMBEDDING = "embeddings.{}.weight"
 
 
-def onnx_file(
+def onnx_bytes(
     preprocessing: Preprocessing, steps: Sequence[Step], weights: Mapping[str, Tensor], outcome: Outcome
 ) -> bytes:
     """The metadata `backpropd` say what goes in and what comes out."""

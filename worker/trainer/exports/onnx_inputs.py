@@ -10,7 +10,7 @@ from typing import Any, assert_never
 import numpy as np
 
 from core.spec.features import DatePart
-from worker.trainer.exports.numpy_functions import text
+from worker.trainer.exports.numpy_functions import known_texts, text
 from worker.trainer.exports.onnx_graph import FLOAT, INT64, STRING, Graph, Value
 from worker.trainer.preprocessing import (
     Affine,
@@ -45,10 +45,7 @@ def category_texts(fitted: CategoryInput | OrdinalInput | EmbeddingInput) -> tup
 
     A text that says two categories (the number 1, which a fill value has brought, and "1") is the first of them.
     """
-    places: dict[str, int] = {}
-    for place, value in enumerate(fitted.categories):
-        if value is not None:
-            places.setdefault(text(value), place)
+    places = known_texts(fitted.categories)
     missing = ""
     while missing in places or missing in map(text, [] if isinstance(fitted, OrdinalInput) else fitted.rare):
         missing += "\0"

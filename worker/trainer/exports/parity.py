@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from core import errors
-from core.spec.activations import Shrink, Threshold
 from worker.trainer.examples import Examples
 from worker.trainer.exports.outcome import Outcome, predicted
 from worker.trainer.exports.raw_rows import RawRows
@@ -95,7 +94,7 @@ def _array(scores: Tensor) -> NDArray[Any]:
 
 def _jumps(steps: list[Step]) -> bool:
     return any(
-        (isinstance(step, Activation) and isinstance(step.chosen, Shrink | Threshold))
+        (isinstance(step, Activation) and step.chosen.name in ("threshold", "hardshrink"))
         or (isinstance(step, Block) and _jumps(step.steps))
         for step in steps
     )

@@ -1,6 +1,5 @@
 """What the bundle has besides the artifacts: `predict.py`, which needs onnxruntime alone, and a README."""
 
-from worker.trainer.exports import numpy_functions
 from worker.trainer.exports.outcome import Outcome
 from worker.trainer.exports.scripts import script
 from worker.trainer.preprocessing import (
@@ -96,8 +95,8 @@ network.eval()
 """
 
 
-def predict_file() -> str:
-    return script(TITLE, numpy_functions, [], BODY)
+def predict_source() -> str:
+    return script(TITLE, BODY)
 
 
 def readme(preprocessing: Preprocessing, outcome: Outcome) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.trainer.exports.numpy_functions import text
+from worker.trainer.exports.numpy_functions import known_texts, text
 from worker.trainer.order import TableColumn, TableOrder
 from worker.trainer.preprocessing import (
     CategoryInput,
@@ -124,7 +124,7 @@ def _with_one_more(column: TableColumn, one: CategoryInput | OrdinalInput | Embe
     can meet them, and as text they are the same.
     """
     values = column.values or []
-    own, known, new = set(one.categories), set(map(text, one.categories)), "never seen"
+    own, known, new = set(one.categories), known_texts(one.categories), "never seen"
     while new in known or new in values:
         new += "!"
     kept = [value if value in own or text(value) not in known else new for value in values]

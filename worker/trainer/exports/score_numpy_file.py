@@ -19,7 +19,6 @@ from core.spec.activations import (
     Threshold,
 )
 from core.spec.network import BatchNorm, LayerNorm, OutputActivation, RmsNorm
-from worker.trainer.exports import numpy_functions
 from worker.trainer.exports.outcome import Outcome, said_of
 from worker.trainer.exports.scripts import script
 from worker.trainer.exports.steps import Activation, Block, Linear, Noise, Norm, Step
@@ -36,7 +35,7 @@ from worker.trainer.preprocessing import (
 
 TITLE = """Predictions of this job's network with numpy and safetensors alone.
 
-    python score_numpy.py rows.csv     # or .json, .jsonl: {{"column": value, ...}}, null where it is missing
+    python score_numpy.py rows.csv     # or .json, .jsonl: {"column": value, ...}, null where it is missing
 
 It reads preprocessing.json and weights.safetensors in its own folder. In Python: `from score_numpy import predict`.
 """
@@ -92,7 +91,7 @@ EMBEDDED = """\
 """
 
 
-def score_numpy_file(preprocessing: Preprocessing, steps: Sequence[Step], outcome: Outcome) -> str:
+def score_numpy_source(preprocessing: Preprocessing, steps: Sequence[Step], outcome: Outcome) -> str:
     columns = {one.type: _function(one) for one in preprocessing.inputs}
     embedding = columns.pop("embedding", None)
     body = BODY.format(
@@ -103,7 +102,7 @@ def score_numpy_file(preprocessing: Preprocessing, steps: Sequence[Step], outcom
         shape=_shape(outcome),
         output=_indented(_output(outcome)),
     )
-    return script(TITLE.format(), numpy_functions, [], body)
+    return script(TITLE, body)
 
 
 def _function(one: Input) -> str:

@@ -1,9 +1,11 @@
-"""Scripts that stand alone, put together from functions of this package: only those that they need."""
+"""Scripts that stand alone, put together from the functions of `numpy_functions`: only those that they need."""
 
 import inspect
 import re
 from collections.abc import Iterator
-from types import CodeType, FunctionType, ModuleType
+from types import CodeType
+
+from worker.trainer.exports import numpy_functions
 
 IMPORTS = {
     "csv": "import csv",
@@ -17,35 +19,31 @@ IMPORTS = {
     "ort": "import onnxruntime as ort",
     "load_file": "from safetensors.numpy import load_file",
 }
-STANDARD = ("csv", "json", "math", "sys", "datetime", "Path", "Any")
+OTHERS = ("np", "ort", "load_file")
 CONSTANTS = {"MISSING_MOMENT": "MISSING_MOMENT = np.iinfo(np.int64).min"}
+# As they are written, in their order; read once, in the forkserver, so that no later release mixes into this one.
+SOURCES = {
+    found[1]: re.sub(r"  # noqa.*", "", piece.rstrip())
+    for piece in inspect.getsource(numpy_functions).split("\n\n\n")
+    if (found := re.match(r"def (\w+)\(", piece))
+}
 
 
-def script(title: str, library: ModuleType, wanted: list[str], body: str) -> str:
-    """A script of these functions of a library, those that they call, and a body of its own."""
-    used = set(wanted) | set(_names(compile(body, "body", "exec")))
-    functions = {name: made for name, made in vars(library).items() if isinstance(made, FunctionType)}
-    copied: set[str] = set()
-    while left := (used & functions.keys()) - copied:
+def script(title: str, body: str) -> str:
+    """A body behind the imports and functions that it names, and those that these name."""
+    used, copied = set(_names(compile(body, "body", "exec"))), set[str]()
+    while left := (used & SOURCES.keys()) - copied:
         for name in left:
             copied.add(name)
-            used |= {"Any", *_names(functions[name].__code__)}
-    imports = [line for name, line in IMPORTS.items() if name in used and name in STANDARD]
-    others = [line for name, line in IMPORTS.items() if name in used and name not in STANDARD]
-    constants = [line for name, line in CONSTANTS.items() if name in used]
+            used |= {"Any", *_names(getattr(numpy_functions, name).__code__)}
+    imports = ([line for name, line in IMPORTS.items() if name in used and (name in OTHERS) == late] for late in (0, 1))
     parts = [
-        f'"""{title}"""\n\n' + "\n".join(imports) + "\n\n" + "\n".join(others),
-        *(["\n".join(constants)] if constants else []),
-        *(text for name, text in _sources(library).items() if name in copied),
+        f'"""{title}"""\n\n' + "\n\n".join("\n".join(lines) for lines in imports),
+        *(line for name, line in CONSTANTS.items() if name in used),
+        *(text for name, text in SOURCES.items() if name in copied),
         body.strip(),
     ]
-    return _without_noqa("\n\n\n".join(parts)) + "\n"
-
-
-def _sources(library: ModuleType) -> dict[str, str]:
-    """Each function as it is written. `inspect` would read word by word, 1 ms a function."""
-    pieces = re.split(r"\n\n\n", inspect.getsource(library))
-    return {found[1]: piece.rstrip() for piece in pieces if (found := re.match(r"def (\w+)\(", piece))}
+    return "\n\n\n".join(parts) + "\n"
 
 
 def _names(code: CodeType) -> Iterator[str]:
@@ -54,7 +52,3 @@ def _names(code: CodeType) -> Iterator[str]:
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             yield from _names(constant)
-
-
-def _without_noqa(text: str) -> str:
-    return "\n".join(line.split("  # noqa")[0] for line in text.split("\n"))
