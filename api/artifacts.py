@@ -20,10 +20,14 @@ from core.tables import Artifact
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["artifacts"])
 
-WEIGHTS = "weights.safetensors"
+WEIGHTS = {"safetensors": "weights.safetensors", "pt": "state_dict.pt"}
 NAMES = (
-    WEIGHTS,
+    *WEIGHTS.values(),
     "last.safetensors",
+    "network.py",
+    "network.onnx",
+    "score_numpy.py",
+    "bundle.zip",
     "preprocessing.json",
     "spec.json",
     "metrics.csv",
@@ -106,7 +110,7 @@ async def download_weights(
     job_id: JobId,
     caller: CurrentCaller,
     request: Request,
-    file_format: Literal["safetensors"] = Query(default="safetensors", alias="format"),
+    file_format: Annotated[Literal["safetensors", "pt"], Query(alias="format")] = "safetensors",
 ) -> Response:
-    """The short way to `weights.safetensors`."""
-    return await download_artifact(job_id, WEIGHTS, caller, request)
+    """The short way to `weights.safetensors`; `pt` is `state_dict.pt`, which `torch.load(weights_only=True)` opens."""
+    return await download_artifact(job_id, WEIGHTS[file_format], caller, request)

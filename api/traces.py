@@ -11,7 +11,6 @@ from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from api import strict_json, uploads
-from api.artifacts import WEIGHTS
 from api.jobs import JobId, job_or_404
 from api.keys import Caller, CurrentCaller
 from api.problems import responses, validated
@@ -23,6 +22,7 @@ from core.profile import Column
 from core.resolve import resolve
 from core.resolve.memory import memory_of_update
 from core.spec.training import Trace, TracedRows
+from core.start import BEST
 from core.storage import blob_key
 from core.tables import Artifact, Dataset, Inquiry, InquiryStatus, Job
 
@@ -170,7 +170,7 @@ def _inquiry(session: Session, caller: Caller, job_id: str, asked: TraceCreate) 
     """The question, and the memory that its answer takes."""
     job = job_or_404(session, caller, job_id)
     memory = _memory(job, session.get(Dataset, job.dataset_id), asked)
-    has_weights = select(Artifact.id).where(Artifact.job_id == job_id, Artifact.name == WEIGHTS)
+    has_weights = select(Artifact.id).where(Artifact.job_id == job_id, Artifact.name == BEST)
     if asked.weights == "kept" and session.scalar(has_weights) is None:
         raise errors.NoWeights(job_status=job.status)
     inquiry = Inquiry(

@@ -478,6 +478,11 @@ class Diverged(Problem):
     status = 422
 
 
+class ExportFailed(Problem):
+    """A file that predicts by itself could not be made, or does not predict what the network predicts; the weights and
+    the other artifacts are kept. Please report it."""
+
+
 class OutOfMemory(Problem):
     """The training process ran out of the memory reserved for it; use a smaller network or batch."""
 

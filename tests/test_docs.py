@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import typer
 
+from api.artifacts import NAMES
 from api.main import app
 from core import lifecycle
 from core.lifecycle import TRANSITIONS
@@ -313,6 +314,18 @@ def test_the_tasks_work_as_printed(serve: Serve, tmp_path: Path) -> None:
     code = re.findall(r"```python\n(.*?)```", page, re.S)[0]
     shown = _run_python(code, tmp_path)
     assert float(re.search(r"'Adelie': ([\d.e-]+)", shown)[1]) > 0.9  # type: ignore[index]
+
+
+def test_the_page_of_artifacts_works_as_printed(serve: Serve, tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "artifacts.md").read_text()
+
+    _run_as_printed(serve, page, tmp_path)
+
+    in_torch, in_numpy = re.findall(r"```python\n(.*?)```", page, re.S)
+    _run_python(in_torch, tmp_path)
+    assert "'label': 'Adelie'" in _run_python(in_numpy, tmp_path)
+    named = set(re.findall(r"^\| `([\w.]+)` \|", page, re.M))
+    assert named == {*NAMES}
 
 
 def test_the_page_of_datasets_works_as_printed(serve: Serve, tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ def _launch() -> None:
         "PATH": kept.get("PATH", os.defpath),
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
         "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads beside another job are 10-25 times slower
+        "OPENBLAS_NUM_THREADS": "1",  # numpy only checks what torch computes, and each thread would reserve memory
         "TMPDIR": kept.get("TMPDIR", ""),
     }
     try:

@@ -1,7 +1,7 @@
 """Where a child process begins: limits first, then the work, then one last word.
 
-The forkserver imports this module (`preload.py`), and with it torch and the table reader. It must never compute: a
-child with more than one thread would deadlock in the parent's thread pool.
+The forkserver imports this module (`preload.py`), and with it torch, onnxruntime and the table reader. It must never
+compute: a child with more than one thread would deadlock in the parent's thread pool.
 """
 
 import contextlib

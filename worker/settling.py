@@ -12,10 +12,12 @@ from core.lifecycle import Claim, MadeFile
 from core.logs import logger
 from core.tables import Event, Job
 from worker import blobs
+from worker.bundle import BUNDLE_FILE, write_bundle
 from worker.relay import Relay
 from worker.trainer.messages import (
     ANSWER,
     ARTIFACTS,
+    BUNDLE,
     DATASET,
     Answered,
     Drained,
@@ -26,7 +28,15 @@ from worker.trainer.messages import (
     Trained,
 )
 
-MEDIA_TYPES = {".safetensors": "application/vnd.safetensors", ".json": "application/json", ".csv": "text/csv"}
+MEDIA_TYPES = {
+    ".safetensors": "application/vnd.safetensors",
+    ".json": "application/json",
+    ".csv": "text/csv",
+    ".py": "text/x-python",
+    ".onnx": "application/octet-stream",
+    ".pt": "application/octet-stream",
+    ".zip": "application/zip",
+}
 
 
 @dataclass(frozen=True)
@@ -82,6 +92,7 @@ def settle(claim: Claim, outcome: Outcome, relay: Relay, folder: Path) -> None:
 def _store_artifacts(claim: Claim, trained: Trained, folder: Path) -> None:
     made_in = folder / ARTIFACTS
     _write_metrics(claim, made_in / "metrics.csv")
+    write_bundle(made_in / BUNDLE_FILE, made_in, folder / BUNDLE)
     made = [
         MadeFile(name, MEDIA_TYPES[Path(name).suffix], stored.sha256, stored.bytes)
         for name, stored in blobs.keep(claim.project_id, made_in).items()

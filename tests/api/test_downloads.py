@@ -2,9 +2,13 @@
 
 import base64
 import hashlib
+import io
+import zipfile
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.numpy import load
 
 from tests.api.asking import problem
 from tests.running import Serve
@@ -141,6 +145,30 @@ def test_head_is_get_without_the_bytes(serve: Serve, path: str, trained: str) ->
 
 def test_an_artifact_that_no_job_makes_is_not_found(serve: Serve, trained: str) -> None:
     problem(serve.http.get(f"/v1/jobs/{trained}/artifacts/nothing.bin"), 404, "artifact_not_found")
+
+
+def test_the_weights_come_for_torch_too(serve: Serve, path: str, trained: str, whole: bytes) -> None:
+    answer = serve.http.get(f"{path}?format=pt")
+
+    assert answer.content == serve.artifact(trained, "state_dict.pt")
+    opened = torch.load(io.BytesIO(answer.content), weights_only=True)
+    weights = load(whole)
+    assert {name: tensor.tolist() for name, tensor in opened.items()} == {
+        name: tensor.tolist() for name, tensor in weights.items()
+    }
+
+
+def test_the_bundle_has_every_other_artifact_and_two_files_of_its_own(serve: Serve, trained: str) -> None:
+    listed = {one["name"]: one for one in serve.http.get(f"/v1/jobs/{trained}/artifacts").json()["items"]}
+
+    bundle = zipfile.ZipFile(io.BytesIO(serve.artifact(trained, "bundle.zip")))
+
+    assert bundle.testzip() is None
+    inside = {name: hashlib.sha256(bundle.read(name)).hexdigest() for name in bundle.namelist()}
+    others = {name: one["sha256"] for name, one in listed.items() if name not in ("bundle.zip", "state_dict.pt")}
+    assert {name: inside[name] for name in others} == others
+    assert {*inside} - {*others} == {"README.md", "predict.py"}
+    assert {"network.onnx", "network.py", "score_numpy.py", "metrics.csv"} <= {*others}
 
 
 def test_a_format_that_is_not_there_yet_is_422(serve: Serve, path: str) -> None:

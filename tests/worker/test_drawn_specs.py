@@ -32,6 +32,7 @@ DRAWN = draw(500)
 IN_EVERY_RUN = 60
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked")  # tensors that no step moves
 FILES = {"weights.safetensors", "preprocessing.json", "spec.json", "report.json"}
+THAT_PREDICT = {"network.onnx", "network.py", "score_numpy.py"}
 WHERE_THERE_IS_SUCH = {"trace.json", "last.safetensors"}
 
 
@@ -162,7 +163,8 @@ def _drained_after_the_first_step(order: TrainingOrder) -> Path:
 def _wrote_every_artifact(order: TrainingOrder, resolved: Resolved, table: Read) -> None:
     folder, spec = Path(order.folder) / ARTIFACTS, order.spec
     names = {file.name for file in folder.iterdir()}
-    assert FILES <= names <= FILES | WHERE_THERE_IS_SUCH
+    always = FILES | THAT_PREDICT | {"state_dict.pt"}
+    assert always <= names <= always | WHERE_THERE_IS_SUCH
 
     assert TrainingSpec.model_validate_json((folder / "spec.json").read_text()) == spec
     assert resolve(spec, table.columns, table.rows).spec == spec
@@ -173,6 +175,12 @@ def _wrote_every_artifact(order: TrainingOrder, resolved: Resolved, table: Read)
     for part in {"train", *parts} & {*report}:
         assert math.isfinite(report[part]["loss"])
         assert {*report[part]} <= {"rows", "loss", *(spec.training.metrics or [])}
+
+    parity = report["parity"]
+    assert {*parity} == {"unit", "predict.py", *THAT_PREDICT}
+    assert all(parity[name]["rows"] > table.rows for name in THAT_PREDICT)
+    assert all(one["max_difference"] <= one["tolerance"] for name, one in parity.items() if name != "unit")
+    assert len((folder / "network.py").read_text().splitlines()) < 60
 
     described = json.loads((folder / "preprocessing.json").read_text())
     embedded = [one["dimension"] for one in described["inputs"] if one["type"] == "embedding"]

@@ -27,6 +27,7 @@ LAYERS = [
     {"type": "dropout", "rate": 0.2},
     {"type": "dense", "units": 8, "activation": "tanh"},
 ]
+THAT_PREDICT = {"network.onnx", "network.py", "score_numpy.py"}
 SPEC: dict[str, Any] = {
     "target": "kind",
     "split": {"validation": 0.2, "test": 0.1},
@@ -155,7 +156,8 @@ def test_two_processes_make_the_same_bytes(tmp_path: Path, table: Read) -> None:
         digests.append({file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files})
 
     assert digests[0] == digests[1]
-    assert set(digests[0]) == {"weights.safetensors", "preprocessing.json", "spec.json", "report.json"}
+    words = {"preprocessing.json", "spec.json", "report.json"}
+    assert set(digests[0]) == {"weights.safetensors", "state_dict.pt", *words, *THAT_PREDICT}
 
 
 def test_rows_that_are_not_trained_on_change_nothing_but_their_own_metrics(tmp_path: Path, table: Read) -> None:

@@ -17,27 +17,13 @@ from worker.trainer.split import Parts
 
 
 def write(
-    folder: Path,
-    order: TableOrder,
-    preprocessing: Preprocessing,
-    weights: Mapping[str, Mapping[str, Tensor]],
-    parts: Parts,
-    report: dict[str, Any],
+    folder: Path, order: TableOrder, preprocessing: Preprocessing, weights: Mapping[str, Mapping[str, Tensor]]
 ) -> None:
     """`weights` are tensors by name of the file: those that are kept, and others."""
     folder.mkdir()
     described = _canonical(preprocessing.model_dump(mode="json"))
     (folder / "preprocessing.json").write_bytes(described)
     (folder / "spec.json").write_bytes(_canonical(order.spec.model_dump(mode="json")))
-    rows: dict[str, Any] = {
-        "numbered_from": 0,
-        "train": len(parts.train),
-        "validation": parts.validation.tolist(),
-        "test": parts.test.tolist(),
-    }
-    if parts.folds:
-        rows["folds"] = [fold.tolist() for fold in parts.folds]
-    (folder / "report.json").write_bytes(_canonical({**report, "rows": rows}))
 
     # safetensors writes its metadata in hash order: with more than one key the file's SHA-256 would be random.
     header = {
@@ -49,6 +35,18 @@ def write(
     for file, tensors in weights.items():
         whole = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
         save_file(whole, folder / f"{file}.safetensors", metadata={"backpropd": _canonical(header).decode()})
+
+
+def write_report(folder: Path, report: Mapping[str, Any], parts: Parts) -> None:
+    rows: dict[str, Any] = {
+        "numbered_from": 0,
+        "train": len(parts.train),
+        "validation": parts.validation.tolist(),
+        "test": parts.test.tolist(),
+    }
+    if parts.folds:
+        rows["folds"] = [fold.tolist() for fold in parts.folds]
+    (folder / "report.json").write_bytes(_canonical({**report, "rows": rows}))
 
 
 def write_trace(folder: Path, found: Any) -> None:

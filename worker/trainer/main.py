@@ -21,10 +21,12 @@ from worker.trainer import artifacts, state
 from worker.trainer.device import device_of
 from worker.trainer.diagnosis import diagnose
 from worker.trainer.examples import Examples
+from worker.trainer.exports import export
 from worker.trainer.fit import EpochDone, StepDone, fit, output_of
 from worker.trainer.losses import criterion_of
 from worker.trainer.messages import (
     ARTIFACTS,
+    BUNDLE,
     Channel,
     CheckpointWritten,
     Drained,
@@ -103,7 +105,7 @@ def train(order: TrainingOrder, channel: Channel) -> None:
         if now.at.stage == "refit" and not keep_last:
             prepared = prepare(order, device, refit=False)  # that of the weights that the search has found
         folds = order.cross_validation
-        channel.say(export(order, now, prepared, problem, keep_last=keep_last, cross_validation=folds))
+        channel.say(write_artifacts(order, now, prepared, problem, keep_last=keep_last, cross_validation=folds))
 
 
 def before_the_first_step(order: TableOrder, prepared: Prepared, device: torch.device) -> TrainingState:
@@ -229,7 +231,7 @@ def _fold_trained(spec: TrainingSpec, now: TrainingState, prepared: Prepared) ->
 # --- the end ------------------------------------------------------------------------------------------------------
 
 
-def export(
+def write_artifacts(
     order: TableOrder,
     now: TrainingState,
     prepared: Prepared,
@@ -271,17 +273,14 @@ def export(
         for name, part in parts.items()
         if len(part)
     }
-    artifacts.write(
-        Path(order.folder) / ARTIFACTS,
-        order,
-        prepared.preprocessing.saying(values),
-        {"weights": network.state_dict(), **others},
-        prepared.parts,
-        report,
-    )
+    folder, fitted = Path(order.folder) / ARTIFACTS, prepared.preprocessing.saying(values)
+    artifacts.write(folder, order, fitted, {"weights": network.state_dict(), **others})
+    exported = export(folder, Path(order.folder) / BUNDLE, order, fitted, network, prepared.train.measured_target)
+    artifacts.write_report(folder, {**report, "parity": exported.parity}, prepared.parts)
     if spec.trace is not None:
-        artifacts.write_trace(Path(order.folder) / ARTIFACTS, now.traces)
-    failed = asdict(Failed(type(problem).__name__, problem.detail, facts=problem.facts)) if problem else None
+        artifacts.write_trace(folder, now.traces)
+    found = problem or exported.fault
+    failed = asdict(Failed(type(found).__name__, found.detail, facts=found.facts)) if found else None
     return Trained(
         stop_reason=stop_reason, best=_best(spec, now), test=report.get("test"), thresholds=values, failed=failed
     )

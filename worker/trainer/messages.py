@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol, get_args
 MAX_MESSAGE = 64 * 1024 * 1024  # bytes: the largest is the profile of a very wide table
 
 # Folders in the private folder of a child: it names no path.
-ARTIFACTS, DATASET, ANSWER = "artifacts", "dataset", "answer"
+ARTIFACTS, BUNDLE, DATASET, ANSWER = "artifacts", "bundle", "dataset", "answer"
 
 StopOrder = Literal["cancel", "cancel_keep_last", "drain"]
 
@@ -45,7 +45,7 @@ class CheckpointWritten:
 
 @dataclass(frozen=True)
 class Trained:
-    """The training is over and its artifacts lie in the folder `ARTIFACTS`."""
+    """The training is over and its artifacts lie in the folder `ARTIFACTS`; what only `bundle.zip` has, in `BUNDLE`."""
 
     stop_reason: str
     best: dict[str, Any] | None

@@ -14,7 +14,7 @@ from worker.trainer.device import device_of
 from worker.trainer.examples import Examples
 from worker.trainer.fit import EpochDone, fit, output_of, updates_of
 from worker.trainer.losses import criterion_of
-from worker.trainer.main import before_the_first_step, diverged, export
+from worker.trainer.main import before_the_first_step, diverged, write_artifacts
 from worker.trainer.metrics import measure
 from worker.trainer.network import as_function
 from worker.trainer.order import PlanOrder
@@ -80,7 +80,7 @@ def time_training(order: PlanOrder, mapped: int) -> Measured:
 
     began = time.monotonic()
     now.at.stop_reason = "completed"
-    export(order, now, prepared, None, keep_last=now.best is None)
+    write_artifacts(order, now, prepared, None, keep_last=now.best is None)
     exporting = time.monotonic() - began + SETTLING_SECONDS
     if spec.training.refit and len(prepared.validation):
         # As many epochs as the best weights had, where the search has come to its end; else as many as there may be.

@@ -23,26 +23,28 @@ class Table:
     column is read twice as fast as it is mapped: mapping pays for each page.
     """
 
-    def __init__(self, order: TableOrder) -> None:
+    def __init__(self, order: TableOrder, most: int | None = None) -> None:
+        """`most` rows from the first on, or all."""
         self._order = order
+        self._most = most
 
     def number(self, column: TableColumn, component: int = 0) -> Floats:
         """Missing is NaN. Of a vector, one component."""
         assert self._order.numbers is not None
         assert column.number_row is not None
-        return np.asarray(_row(self._order.numbers, column.number_row + component), np.float32)
+        return np.asarray(self._row(self._order.numbers, column.number_row + component), np.float32)
 
     def code(self, column: TableColumn) -> Codes:
         """Places in the column's list of values; missing is -1."""
         assert self._order.codes is not None
         assert column.code_row is not None
-        return np.asarray(_row(self._order.codes, column.code_row), np.int32)
+        return np.asarray(self._row(self._order.codes, column.code_row), np.int32)
 
     def moment(self, column: TableColumn) -> Moments:
         """Seconds since 1970 in UTC, or since midnight; missing is `MISSING_MOMENT`."""
         assert self._order.moments is not None
         assert column.moment_row is not None
-        return np.asarray(_row(self._order.moments, column.moment_row), np.int64)
+        return np.asarray(self._row(self._order.moments, column.moment_row), np.int64)
 
     def share(self, column: TableColumn) -> Floats:
         """A boolean as 0 and 1, or a number; missing is NaN."""
@@ -51,10 +53,10 @@ class Table:
         values = np.array([*(float(value) for value in column.values or []), np.nan], np.float32)
         return values[self.code(column)]  # -1 is the last: missing
 
-
-def _row(path: str, row: int) -> NDArray[Any]:
-    with Path(path).open("rb") as file:
-        np.lib.format.read_magic(file)
-        (_, length), _, kind = np.lib.format.read_array_header_1_0(file)
-        start = file.tell() + row * length * kind.itemsize
-        return np.fromfile(file, kind, length, offset=start - file.tell())
+    def _row(self, path: str, row: int) -> NDArray[Any]:
+        with Path(path).open("rb") as file:
+            np.lib.format.read_magic(file)
+            (_, length), _, kind = np.lib.format.read_array_header_1_0(file)
+            start = file.tell() + row * length * kind.itemsize
+            count = length if self._most is None else min(length, self._most)
+            return np.fromfile(file, kind, count, offset=start - file.tell())
