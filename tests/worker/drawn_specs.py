@@ -322,9 +322,9 @@ class _Spec:
     def _threshold(self) -> Any:
         drawer, kind = self._drawer, self._kind
         has_one = kind.task == "multilabel" or (kind.has_classes and len(kind.classes) == 2)
-        if not has_one or self._loss["name"] == "hinge" or drawer.chance(0.4):
+        if not has_one or self._loss["name"] == "hinge" or drawer.chance(0.1):
             return None
-        if drawer.chance(0.5):
+        if drawer.chance(0.15):
             return drawer.random.choice([0.5, 0.01, 0.99])
         legal = [one for one in THRESHOLD_METRICS if kind.task != "multilabel" or one in OF_LABELS]
         return {"metric": drawer.word(legal, THRESHOLD_METRICS)}
