@@ -64,7 +64,7 @@ class Lifecycle(RuleBasedStateMachine):
     # --- users ------------------------------------------------------------------------------------------------
 
     @precondition(lambda self: len(self.jobs) < MAX_JOBS)
-    @rule(pick=PICK, priority=st.integers(-1, 1), folds=st.sampled_from([None, 2, 3]))
+    @rule(pick=PICK, priority=st.integers(-1, 1), folds=st.sampled_from([None, None, 2, 3]))
     def submit(self, pick: int, priority: int, folds: int | None) -> None:
         project = self.projects[pick % 2]
         self.jobs.append(make_job(project, self.datasets[project], priority=priority, folds=folds))
