@@ -20,6 +20,7 @@ from core.spec.optimizers import (
 
 MIB = 1024 * 1024
 SINGLE = 4  # bytes of a float32
+COPIES_EXPORTED = 6  # of the weights at once, while `network.onnx` is made and opened; the optimizer is gone by then
 BYTES_A_ROW = 128  # while a split is drawn, or a column read
 READER = 256 * MIB  # of tables, for a column that is in no array
 
@@ -35,7 +36,7 @@ def memory_needed(
     training = spec.training
     row = widths(spec.network.layers or [], output, inputs)
     batch = rows if isinstance(training.optimizer, Lbfgs) else min(training.batch_size, rows)
-    copies = 4 + slots(training.optimizer) + (2 if training.ema_decay else 0)
+    copies = max(4 + slots(training.optimizer) + (2 if training.ema_decay else 0), COPIES_EXPORTED)
     state = SINGLE * (copies * parameters + 4 * batch * sum(row) + rows * (2 * (inputs + 2) + 3 * output.units))
     return int(1.25 * state) + (_of_reader(rows) if reads_table else 0) + 384 * MIB
 

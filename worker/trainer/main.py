@@ -217,6 +217,9 @@ def _export(
         weights, kept_epoch = now.best.weights, now.best.epoch
     network.load_state_dict(weights)
     network.eval()
+    best = _best(spec, now)
+    now.best = now.average = None
+    del weights, now.updater  # their memory is for the files that are made now
     stop_reason = (now.at.searched_reason if _is_refitted(now) else now.at.stop_reason) or "user_cancel"
     report: dict[str, Any] = {
         "kept_epoch": kept_epoch,
@@ -235,6 +238,7 @@ def _export(
     }
     folder = Path(order.folder) / ARTIFACTS
     artifacts.write(folder, order, prepared.preprocessing, {"weights": network.state_dict(), **others})
+    others.clear()
     exported = export(
         folder, Path(order.folder) / BUNDLE, order, prepared.preprocessing, network, prepared.train.measured_target
     )
@@ -243,7 +247,7 @@ def _export(
         artifacts.write_trace(folder, now.traces)
     found = problem or exported.fault
     failed = asdict(Failed(type(found).__name__, found.detail, facts=found.facts)) if found else None
-    return Trained(stop_reason=stop_reason, best=_best(spec, now), test=report.get("test"), failed=failed)
+    return Trained(stop_reason=stop_reason, best=best, test=report.get("test"), failed=failed)
 
 
 def _measured(spec: TrainingSpec, network: Network, part: Examples, scaling: TargetScaling | None) -> dict[str, Any]:

@@ -135,7 +135,7 @@ class _Checked:
             None if codes is None else torch.from_numpy(codes).to(device),
         )
         self._reference = Reference(network, self._inputs, outcome, _deviations(outcome, target))
-        self._scorer: dict[str, Any] = {}
+        self._by_script: list[Tensor] = []  # the inputs as `score_numpy.py` makes them
 
     def state_dict(self) -> None:
         torch.save(self._weights, self._artifacts / STATE_DICT)
@@ -143,12 +143,12 @@ class _Checked:
     def score_numpy(self) -> Agreement:
         file = self._artifacts / SCORE_NUMPY
         file.write_text(score_numpy_source(self._fitted, self._steps, self._outcome))
-        self._scorer = runpy.run_path(str(file))
+        made = runpy.run_path(str(file))
         every = slice(0, self._rows.count)
-        found = self._reference.compare(
-            SCORE_NUMPY, self._scorer["scores"](self._rows.columns(every)), every, self._steps
-        )
-        self._compare_answers(SCORE_NUMPY, self._scorer["predict"])
+        features, codes = made["inputs"](self._rows.columns(every))
+        self._by_script = [torch.from_numpy(one) for one in (features, *([np.stack(codes, 1)] if codes else []))]
+        found = self._reference.compare(SCORE_NUMPY, made["scores"](self._rows.columns(every)), every, self._steps)
+        self._compare_answers(SCORE_NUMPY, made["predict"])
         return found
 
     def network(self) -> Agreement:
@@ -163,10 +163,8 @@ class _Checked:
         network.load_state_dict(load_file(self._artifacts / "weights.safetensors"))
         network.eval()
         every = slice(0, self._rows.count)
-        inputs = [one.cpu() for one in (self._inputs.features, self._inputs.codes) if one is not None]
-        if self._scorer:
-            features, codes = self._scorer["inputs"](self._rows.columns(every))
-            inputs = [torch.from_numpy(features), *([torch.from_numpy(np.stack(codes, 1))] if codes else [])]
+        given = [one.cpu() for one in (self._inputs.features, self._inputs.codes) if one is not None]
+        inputs = self._by_script or given
         return self._reference.compare(NETWORK, made["predict"](network, *inputs).numpy(), every, self._steps)
 
     def onnx(self) -> Agreement:

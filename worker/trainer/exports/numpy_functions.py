@@ -180,10 +180,10 @@ def text(value: Any) -> str:
 
 
 def known_texts(categories: list[Any]) -> dict[str, int]:
-    """The place of each category by its text. 1 is true and 0 is false, as in Python, where no other category is."""
+    """The place of each category by its text; of two with the same, that of a text. As in Python, 1 is true."""
     known: dict[str, int] = {}
     found = [(value, place) for place, value in enumerate(categories) if value is not None]
-    for value, place in found:
+    for value, place in sorted(found, key=lambda one: not isinstance(one[0], str)):
         known.setdefault(text(value), place)
     for value, place in found:
         if value == 0 or value == 1:
