@@ -354,6 +354,16 @@ def test_an_empty_text_that_is_a_category_is_not_a_missing_value(tmp_path: Path)
     assert labels.tolist() == ["a", "b", "c"]
 
 
+def test_names_are_never_code(tmp_path: Path) -> None:
+    breaks = ['"""\nraise SystemExit\n"""', "{rows}", "'];raise SystemExit;['", "\\", "é\u2028\N{GRINNING FACE}"]
+    cells: dict[str, Any] = {name: [*breaks, "x"] * 10 for name in breaks}
+
+    classes = _left(order_of(tmp_path / "one", {**cells, "y": breaks * 12}, {"target": "y"}))
+    numbers = _left(order_of(tmp_path / "two", {**cells, "'y'\n": np.arange(60.0)}, {"target": "'y'\n"}))
+
+    assert sorted(_parity(classes)) == sorted(_parity(numbers)) == PREDICTING
+
+
 @pytest.mark.parametrize(
     ("classes", "kind"), [([False, True], "tensor(bool)"), ([1, 2, 3], "tensor(int64)"), (["x", "y"], "tensor(string)")]
 )
@@ -388,7 +398,7 @@ FAULTS: list[tuple[str, Any, str, Any]] = [
     ("network.py", network_file, "_output", lambda outcome: "x.sigmoid()"),
     ("network.py", network_file, "_output", lambda outcome: "x["),
     ("predict.py", predict_file, "BODY", predict_file.BODY.replace('one["missing"]', '"sand"')),
-    ("predict.py", predict_file, "BODY", "def predict(rows, network): return []"),
+    ("predict.py", predict_file, "BODY", "def predict(rows, session): return []"),
     ("state_dict.pt", torch, "save", _raise),
 ]
 

@@ -196,7 +196,14 @@ def places(values: Any, categories: list[Any], unknown: int, imputed: Any = None
     """The place of each value in `categories`; `imputed` stands for a missing one."""
     known = known_texts(categories)
     missing = {value: place for place, value in enumerate(categories)}.get(imputed, unknown)
-    return np.array([missing if value is None else known.get(text(value), unknown) for value in values], np.int64)
+    known_values: dict[Any, int] = {None: missing, **known}  # most are texts already
+    return np.array(
+        [
+            known_values.get(value, unknown) if value is None or type(value) is str else known.get(text(value), unknown)
+            for value in values
+        ],
+        np.int64,
+    )
 
 
 def category(values: Any, fitted: Any) -> list[Any]:
