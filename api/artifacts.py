@@ -112,5 +112,5 @@ async def download_weights(
     request: Request,
     file_format: Annotated[Literal["safetensors", "pt"], Query(alias="format")] = "safetensors",
 ) -> Response:
-    """The short way to `weights.safetensors`; `pt` is `state_dict.pt`, which `torch.load(weights_only=True)` opens."""
+    """The short way to `weights.safetensors`; `pt` is `state_dict.pt`, which torch loads with `weights_only=True`."""
     return await download_artifact(job_id, WEIGHTS[file_format], caller, request)

@@ -24,6 +24,7 @@ from core.spec.optimizers import (
 MIB = 1024 * 1024
 SINGLE = 4  # bytes of a float32
 BYTES_A_ROW = 128  # while a split by a column or folds are drawn, or a column read
+COPIES_EXPORTED = 6  # of the weights at once, while `network.onnx` is made and opened; the optimizer is gone by then
 READER = 256 * MIB  # of tables, for a column that is in no array
 # Measured with torch 2.13 and glibc: of what is freed, the allocator keeps several times what is in use.
 BASE = 16 * MIB  # pages of the forkserver that a child writes to, and what each training takes
@@ -50,7 +51,7 @@ def memory_needed(
     loading = train * (a_row + SINGLE * min(COLUMNS_AT_ONCE, inputs))
     copies = 4 + slots(training.optimizer, training.epochs) + (2 if training.ema_decay else 0)
     copies += (training.accumulate > 1) + (training.precision == "bfloat16")
-    weights = SINGLE * copies * parameters
+    weights = SINGLE * max(copies, COPIES_EXPORTED) * parameters
     kept = int(SINGLE * batch * (inputs + (TRAINED_BY_LBFGS if takes_all else TRAINED) * (sum(hidden) + output.units)))
     evaluated = SINGLE * min(EVALUATED_ROWS, rows) * EVALUATED * 2 * max([*hidden, output.units])
     drawn = BYTES_A_ROW * rows if spec.split.folds else 0

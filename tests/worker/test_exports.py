@@ -1,6 +1,7 @@
 """Files that predict by themselves: each agrees with the network, opens where its libraries alone are, and is not left
 where it is wrong."""
 
+import contextlib
 import csv
 import io
 import json
@@ -15,12 +16,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from core.errors import ExportFailed
+from core.errors import DataInvalid, ExportFailed
 from tests.worker import words
 from tests.worker.alone import only, run
 from tests.worker.drawn_tables import KINDS
 from tests.worker.factories import Listener, Read, order_for, read, table_text
 from tests.worker.stored import order_of
+from tests.worker.tables import FEW, FORMS, NAMES, folder_of, load
 from worker.trainer.exports import network_file, onnx_file, onnx_inputs, onnx_network, predict_file
 from worker.trainer.exports.scripts import SOURCES
 from worker.trainer.main import train
@@ -90,6 +92,61 @@ def test_every_layer_agrees_everywhere(tmp_path: Path, table: Read, name: str) -
     )
 
     assert all(one["max_difference"] <= one["tolerance"] == 1e-5 for one in _parity(folder).values())
+
+
+@pytest.mark.parametrize("order", [[True, "true", "1"], ["1", 1, False], [1, 0, "true"]], ids=str)
+def test_categories_of_several_types_are_told_apart_as_python_does(tmp_path: Path, order: list[Any]) -> None:
+    generator = np.random.default_rng(0)
+    cells = {
+        "storeys": generator.integers(5, size=60).tolist(),
+        "wet": [row % 3 == 0 for row in range(60)],
+        "soil": [("1", "true", "sand")[row % 3] for row in range(60)],
+        "y": ["a", "b", "b"] * 20,
+    }
+    columns = {name: {"encode": "ordinal", "order": order} for name in ("storeys", "wet", "soil")}
+    spec = {"target": "y", "features": {"columns": columns}, "training": TRAINING}
+
+    folder = _left(order_of(tmp_path / "job", cells, spec))
+
+    assert all(one["max_difference"] <= one["tolerance"] == 1e-5 for one in _parity(folder).values())
+
+
+# --- real tables ------------------------------------------------------------------------------------------------------
+
+
+def _agrees_on_a_real_table(tmp_path: Path, name: str) -> None:
+    """To predict its last column, or the one before, ...: the first that can be."""
+    table = read(folder_of(tmp_path, name), FORMS["parquet"][1](load(name)), "parquet")
+    for target in reversed(table.columns):
+        with contextlib.suppress(DataInvalid):
+            order = order_for(
+                tmp_path / target.name.replace("/", "-"), table, {"target": target.name, "training": TRAINING}
+            )
+            break
+    else:
+        pytest.skip("no column of it can be predicted")
+
+    folder = _left(order.model_copy(update={"moments": _existing(table.folder / "moments.npy")}))
+
+    parity = _parity(folder)
+    assert sorted(parity) == PREDICTING
+    assert all(one["max_difference"] <= one["tolerance"] <= 1e-4 for one in parity.values()), parity
+    assert parity["network.onnx"]["rows"] > table.rows
+
+
+def _existing(file: Path) -> str | None:
+    return str(file) if file.exists() else None
+
+
+@pytest.mark.parametrize("name", FEW)
+def test_everything_agrees_on_every_row_of_a_real_table(tmp_path: Path, name: str) -> None:
+    _agrees_on_a_real_table(tmp_path, name)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in FEW])
+def test_everything_agrees_on_every_row_of_all_real_tables(tmp_path: Path, name: str) -> None:
+    _agrees_on_a_real_table(tmp_path, name)
 
 
 # --- what a user does with them ---------------------------------------------------------------------------------------
@@ -297,6 +354,16 @@ def test_an_empty_text_that_is_a_category_is_not_a_missing_value(tmp_path: Path)
     assert labels.tolist() == ["a", "b", "c"]
 
 
+def test_names_are_never_code(tmp_path: Path) -> None:
+    breaks = ['"""\nraise SystemExit\n"""', "{rows}", "'];raise SystemExit;['", "\\", "é\u2028\N{GRINNING FACE}"]
+    cells: dict[str, Any] = {name: [*breaks, "x"] * 10 for name in breaks}
+
+    classes = _left(order_of(tmp_path / "one", {**cells, "y": breaks * 12}, {"target": "y"}))
+    numbers = _left(order_of(tmp_path / "two", {**cells, "'y'\n": np.arange(60.0)}, {"target": "'y'\n"}))
+
+    assert sorted(_parity(classes)) == sorted(_parity(numbers)) == PREDICTING
+
+
 @pytest.mark.parametrize(
     ("classes", "kind"), [([False, True], "tensor(bool)"), ([1, 2, 3], "tensor(int64)"), (["x", "y"], "tensor(string)")]
 )
@@ -331,7 +398,7 @@ FAULTS: list[tuple[str, Any, str, Any]] = [
     ("network.py", network_file, "_output", lambda outcome: "x.sigmoid()"),
     ("network.py", network_file, "_output", lambda outcome: "x["),
     ("predict.py", predict_file, "BODY", predict_file.BODY.replace('one["missing"]', '"sand"')),
-    ("predict.py", predict_file, "BODY", "def predict(rows, network): return []"),
+    ("predict.py", predict_file, "BODY", "def predict(rows, session): return []"),
     ("state_dict.pt", torch, "save", _raise),
 ]
 

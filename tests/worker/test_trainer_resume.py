@@ -1,5 +1,6 @@
 """I16: interrupted anywhere and resumed = uninterrupted, bit for bit."""
 
+import math
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,14 @@ def talkative(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "FIRST_STEP_SECONDS", 0.0)
 
 
+@pytest.fixture
+def silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A word after every epoch and no other, however slow the machine is."""
+    monkeypatch.setattr(loop, "STEP_SECONDS", math.inf)
+    monkeypatch.setattr(loop, "FIRST_STEP_SECONDS", math.inf)
+
+
+@pytest.mark.usefixtures("silent")
 @pytest.mark.parametrize(("optimizer", "feature"), [pair for pair in EVERY if pair != ("lbfgs", "accumulation")])
 def test_interrupted_after_every_epoch_it_ends_with_the_same_bits(tmp_path: Path, optimizer: str, feature: str) -> None:
     spec = _spec(optimizer, feature)

@@ -250,6 +250,9 @@ def write_artifacts(
     network.eval()
     thresholds = _thresholds(order, now, prepared, weights)
     network.load_state_dict(weights)
+    best = _best(spec, now)
+    now.best = now.average = None
+    del weights, now.updater  # their memory is for the files that are made now
     stop_reason = (now.at.searched_reason if _is_refitted(now) else now.at.stop_reason) or "user_cancel"
     report: dict[str, Any] = {
         "kept_epoch": kept_epoch,
@@ -275,15 +278,14 @@ def write_artifacts(
     }
     folder, fitted = Path(order.folder) / ARTIFACTS, prepared.preprocessing.saying(values)
     artifacts.write(folder, order, fitted, {"weights": network.state_dict(), **others})
+    others.clear()
     exported = export(folder, Path(order.folder) / BUNDLE, order, fitted, network, prepared.train.measured_target)
     artifacts.write_report(folder, {**report, "parity": exported.parity}, prepared.parts)
     if spec.trace is not None:
         artifacts.write_trace(folder, now.traces)
     found = problem or exported.fault
     failed = asdict(Failed(type(found).__name__, found.detail, facts=found.facts)) if found else None
-    return Trained(
-        stop_reason=stop_reason, best=_best(spec, now), test=report.get("test"), thresholds=values, failed=failed
-    )
+    return Trained(stop_reason=stop_reason, best=best, test=report.get("test"), thresholds=values, failed=failed)
 
 
 def _thresholds(

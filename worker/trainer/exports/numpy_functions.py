@@ -180,10 +180,10 @@ def text(value: Any) -> str:
 
 
 def known_texts(categories: list[Any]) -> dict[str, int]:
-    """The place of each category by its text. 1 is true and 0 is false, as in Python, where no other category is."""
+    """The place of each category by its text; of two with the same, that of a text. As in Python, 1 is true."""
     known: dict[str, int] = {}
     found = [(value, place) for place, value in enumerate(categories) if value is not None]
-    for value, place in found:
+    for value, place in sorted(found, key=lambda one: not isinstance(one[0], str)):
         known.setdefault(text(value), place)
     for value, place in found:
         if value == 0 or value == 1:
@@ -196,7 +196,14 @@ def places(values: Any, categories: list[Any], unknown: int, imputed: Any = None
     """The place of each value in `categories`; `imputed` stands for a missing one."""
     known = known_texts(categories)
     missing = {value: place for place, value in enumerate(categories)}.get(imputed, unknown)
-    return np.array([missing if value is None else known.get(text(value), unknown) for value in values], np.int64)
+    known_values: dict[Any, int] = {None: missing, **known}  # most are texts already
+    return np.array(
+        [
+            known_values.get(value, unknown) if value is None or type(value) is str else known.get(text(value), unknown)
+            for value in values
+        ],
+        np.int64,
+    )
 
 
 def category(values: Any, fitted: Any) -> list[Any]:
@@ -273,7 +280,7 @@ def read_rows(file: str) -> list[dict[str, Any]]:
 
 
 def answers(scores: Any, said: Any) -> list[dict[str, Any]]:
-    """The prediction of each row as the API gives it; `said` has task, targets, classes, quantiles and threshold."""
+    """The prediction of each row as the API gives it; `said` has task, targets, classes, quantiles and thresholds."""
     names, classes, quantiles = said["targets"], said["classes"], said["quantiles"]
     found = []
     for row in scores.tolist():
@@ -282,9 +289,9 @@ def answers(scores: Any, said: Any) -> list[dict[str, Any]]:
             one, several = ("quantiles", "quantiles") if quantiles else ("value", "values")
             found.append({one: values[0]} if len(names) == 1 else {several: dict(zip(names, values))})  # noqa: B905
         elif said["task"] == "multilabel":
-            labels = [name for name, score in zip(names, row) if score > said["threshold"]]  # noqa: B905
+            labels = [name for name, score, most in zip(names, row, said["thresholds"]) if score > most]  # noqa: B905
             found.append({"labels": labels, said["scores"]: dict(zip(names, row))})  # noqa: B905
         else:
-            place = int(row[1] > said["threshold"]) if len(row) == 2 else row.index(max(row))
+            place = int(row[1] > said["thresholds"][0]) if len(row) == 2 else row.index(max(row))
             found.append({"label": classes[place], said["scores"]: dict(zip(map(text, classes), row))})  # noqa: B905
     return found

@@ -21,8 +21,8 @@ class Outcome:
     """`classes`: one of `classes` each row, (rows, classes). `labels`: any of `names`, (rows, names).
     `values`: numbers, (rows, names). `quantiles`: (rows, names, quantiles).
 
-    Classes and labels have probabilities, those of hinge scores: above `threshold` a label is said, and the second of
-    two classes; of more classes, the one that has most.
+    Classes and labels have probabilities, those of hinge scores: above its one of `thresholds` a label is said, above
+    the only one the second of two classes; of more classes, the one that has most.
     """
 
     form: Form
@@ -32,7 +32,7 @@ class Outcome:
     classes: list[Any]
     quantiles: list[float]
     scaling: list[Affine] | None  # of each name
-    threshold: float
+    thresholds: list[float]  # as float32 has them, which is what they are compared with
 
     @property
     def scores(self) -> str:
@@ -53,6 +53,8 @@ def outcome_of(spec: TrainingSpec, target: Target) -> Outcome:
     form, quantiles = forms[target.task], list[float]()
     if isinstance(loss, Quantile):
         form, quantiles = "quantiles", loss.quantiles
+    even = 0.0 if output.activation == "linear" else 0.5
+    thresholds = target.thresholds or [even] * (len(target.names) if form == "labels" else 1)
     return Outcome(
         form=form,
         activation=output.activation,
@@ -61,7 +63,7 @@ def outcome_of(spec: TrainingSpec, target: Target) -> Outcome:
         classes=target.classes or [],
         quantiles=quantiles,
         scaling=target.scaling,
-        threshold=0.0 if output.activation == "linear" else 0.5,
+        thresholds=torch.tensor(thresholds, dtype=torch.float32).tolist(),
     )
 
 
@@ -83,6 +85,6 @@ def said_of(preprocessing: Preprocessing, outcome: Outcome) -> dict[str, object]
         "targets": outcome.names,
         "classes": outcome.classes,
         "quantiles": outcome.quantiles,
-        "threshold": outcome.threshold,
+        "thresholds": outcome.thresholds,
         "scores": outcome.scores,
     }

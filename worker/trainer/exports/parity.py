@@ -80,11 +80,13 @@ class Reference:
         return found
 
     def _cost_of_float32(self) -> float:
-        """How far the network is off its own predictions in float64, where both are numbers."""
+        """How far the network is off its own predictions in float64, where both are numbers; at least the last bit."""
         exact = copy.deepcopy(self._network).double()
         inputs = Examples(self._inputs.features.double(), self._inputs.target, self._inputs.codes)
         off = self._off(_array(predicted(logits_of(as_function(exact), inputs), self._outcome)), self.scores)
-        return float(off[np.isfinite(off)].max(initial=0))
+        finite = np.where(np.isfinite(self.scores), np.abs(self.scores), 0)
+        last_bit = float((np.spacing(finite.astype(np.float32)) / self._unit).max(initial=0))
+        return max(last_bit, float(off[np.isfinite(off)].max(initial=0)))
 
 
 def _array(scores: Tensor) -> NDArray[Any]:
@@ -111,13 +113,17 @@ def _rounded_up(value: float) -> float:
 # --- the artifacts' own predictions -------------------------------------------------------------------------------
 
 
-def of_onnx(file: Path, rows: RawRows, most: int) -> Scores:
-    """Of all rows, at most so many at once; one thread, and no memory kept: it is used once."""
+def session_of(file: Path) -> onnxruntime.InferenceSession:
+    """With one thread, and without memory that is kept: it is used once or twice."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.enable_cpu_mem_arena = False
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+
+
+def of_onnx(session: onnxruntime.InferenceSession, rows: RawRows, most: int) -> Scores:
+    """Of all rows, at most so many at once."""
     said = json.loads(session.get_modelmeta().custom_metadata_map["backpropd"])
     wanted = [said["outputs"][said["scores"]]]
     parts = [session.run(wanted, _feeds(rows, part, said["inputs"]))[0] for part in _slices(rows.count, most)]

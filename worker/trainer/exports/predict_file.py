@@ -45,9 +45,9 @@ def feeds(columns, inputs):
     return found
 
 
-def predict(rows, network=HERE / "network.onnx"):
-    """[{column: value}, ...] -> a prediction for each."""
-    session = ort.InferenceSession(str(network), providers=["CPUExecutionProvider"])
+def predict(rows, session=None):
+    """[{column: value}, ...] -> a prediction for each. For many calls, open a session once and give it."""
+    session = session or ort.InferenceSession(str(HERE / "network.onnx"), providers=["CPUExecutionProvider"])
     said = json.loads(session.get_modelmeta().custom_metadata_map["backpropd"])
     names = [name for one in said["inputs"] for name in one.get("columns", [one["name"]])]
     columns = {name: [row.get(name) for row in rows] for name in names}

@@ -120,14 +120,14 @@ def _gap(one: Input) -> Any:
 def _with_one_more(column: TableColumn, one: CategoryInput | OrdinalInput | EmbeddingInput) -> TableColumn:
     """With a last value that nobody has seen.
 
-    It also stands for values that only look like a known one, as the number 1 where "1" is known: kept preprocessing
-    can meet them, and as text they are the same.
+    It also stands for values whose text says another category than they do, as that of the number 1 where "1" is known:
+    kept preprocessing can meet them, and an `order` of several types.
     """
-    values = column.values or []
-    own, known, new = set(one.categories), known_texts(one.categories), "never seen"
+    values, known, new = column.values or [], known_texts(one.categories), "never seen"
     while new in known or new in values:
         new += "!"
-    kept = [value if value in own or text(value) not in known else new for value in values]
+    places = {value: place for place, value in enumerate(one.categories)}
+    kept = [value if places.get(value) == known.get(text(value)) else new for value in values]
     return column.model_copy(update={"values": [*kept, new]})
 
 

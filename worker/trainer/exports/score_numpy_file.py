@@ -42,7 +42,7 @@ It reads preprocessing.json and weights.safetensors in its own folder. In Python
 
 BODY = '''
 HERE = Path(__file__).parent
-FITTED = json.loads((HERE / "preprocessing.json").read_text())
+FITTED = json.loads((HERE / "preprocessing.json").read_text("utf-8"))
 WEIGHTS = load_file(HERE / "weights.safetensors")
 COLUMNS = {columns}
 SAID = {{
@@ -67,11 +67,15 @@ def logits(features, codes=()):
     return x
 
 
-def scores(columns):
-    """{{column: values of the rows}} -> {shape}"""
-    x = logits(*inputs(columns))
+def outputs(x):
+    """(rows, units) -> {shape}"""
 {output}
     return x
+
+
+def scores(columns):
+    """{{column: values of the rows}} -> {shape}"""
+    return outputs(logits(*inputs(columns)))
 
 
 def predict(rows):
