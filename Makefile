@@ -55,4 +55,5 @@ bench: setup $(PEERS)/.ready  ## the tables that docs/ quotes, and the engine be
 	$(BIN)/python benchmarks/footprint.py
 	$(BIN)/python benchmarks/intake.py
 	$(BIN)/python benchmarks/plans.py
+	$(BIN)/python benchmarks/quality.py
 	$(BIN)/python benchmarks/engine.py --write

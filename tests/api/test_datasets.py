@@ -296,7 +296,7 @@ def test_a_file_over_the_cap_is_refused_while_it_arrives_and_nothing_is_left(sma
 def test_a_file_of_exactly_the_cap_is_taken(small: Serve) -> None:
     table = b"x,y\n" + b"1,2\n" * 24_999
 
-    answer = post_table(small, table)
+    answer = post_table(small, table, wait=60)
 
     assert len(table) == 100_000
     assert answer.status_code == 201

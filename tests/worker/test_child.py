@@ -23,6 +23,7 @@ from worker.ingest.main import IngestOrder
 from worker.trainer.messages import ARTIFACTS, MAX_MESSAGE, Logged, Stop, decode, encode
 
 MIB = 1024 * 1024
+ROWS_OF_BOMB = 300_000  # of 4,000 letters
 SECRETS = {
     "BACKPROPD_DATABASE_URL": "postgresql://user:hunter2@db/x",
     "BACKPROPD_BROKER_URL": "redis://:hunter2@redis",
@@ -331,9 +332,9 @@ def test_the_forkserver_keeps_no_more_in_memory_than_its_children_need(
 
 def test_a_bomb_of_parquet_ends_within_its_memory(host: Host, tmp_path: Path) -> None:
     text = pa.array(["x" * 4000 + str(place) for place in range(10)])
-    column = pa.DictionaryArray.from_arrays(pa.array([row % 10 for row in range(1_000_000)], pa.int32()), text)
-    pq.write_table(pa.table({"x": column, "y": pa.array(range(1_000_000))}), tmp_path / "bomb.parquet")
-    assert (tmp_path / "bomb.parquet").stat().st_size < 8 * MIB  # and 4 GB as texts
+    column = pa.DictionaryArray.from_arrays(pa.array([row % 10 for row in range(ROWS_OF_BOMB)], pa.int32()), text)
+    pq.write_table(pa.table({"x": column, "y": pa.array(range(ROWS_OF_BOMB))}), tmp_path / "bomb.parquet")
+    assert (tmp_path / "bomb.parquet").stat().st_size < 8 * MIB  # and 1.2 GB as texts
     order = _ingest(tmp_path / "ingest", tmp_path / "bomb.parquet", "parquet", memory=512 * MIB)
     pid = host.start(order, tmp_path / "ingest")
 
