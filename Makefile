@@ -54,4 +54,5 @@ bench: setup $(PEERS)/.ready  ## the tables that docs/ quotes, and the engine be
 	$(BIN)/python benchmarks/burst.py
 	$(BIN)/python benchmarks/footprint.py
 	$(BIN)/python benchmarks/intake.py
+	$(BIN)/python benchmarks/plans.py
 	$(BIN)/python benchmarks/engine.py --write

@@ -16,7 +16,7 @@ from api.problems import meant, responses, validated
 from api.strict_json import is_text
 from api.waiting import wait_seconds, waker
 from core import database, errors, lifecycle, queue
-from core.database import now
+from core.database import db_now
 from core.dialect import Choices, Dialect, Reading
 from core.ids import new_id
 from core.tables import Dataset
@@ -210,7 +210,7 @@ async def derive_dataset(
                 columns=[],
                 warnings=[],
                 files={},
-                created_at=now(session),
+                created_at=db_now(),
             )
             lifecycle.submit_dataset(session, derived)
             session.commit()

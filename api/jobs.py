@@ -1,5 +1,6 @@
 """Jobs: one training of one spec on one dataset."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -16,11 +17,12 @@ from api.pages import Limit, Page, PageCursor, page_of
 from api.problems import responses, validated
 from api.waiting import wait_seconds, waker
 from core import database, errors, lifecycle, queue
+from core.cross_validation import folds_of, summary
 from core.profile import Warning
 from core.spec import TrainingSpec
 from core.spec.values import Flag
 from core.start import StartFrom
-from core.tables import Attempt, AttemptOutcome, Job, JobStatus, Run
+from core.tables import Attempt, AttemptOutcome, Fold, Job, JobStatus, Run
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -32,7 +34,8 @@ JobId = Annotated[str, Path(pattern=r"^job_[0-9a-z]{26}$")]
 class AttemptRead(BaseModel):
     """One try of the job by one worker."""
 
-    number: int
+    number: int = Field(description="Of the job's own network, or of one fold, from 1.")
+    fold: int | None = Field(description="The fold of a cross-validation that was tried.")
     worker_id: str
     outcome: AttemptOutcome
     cause: str | None
@@ -54,10 +57,16 @@ class JobRead(BaseModel):
     finished: bool
     phase: str | None = Field(description="More than `status` says; new phases may appear.")
     stop_reason: str | None
-    progress: dict[str, Any] = Field(description="epoch, epochs, step, fraction, eta_seconds")
+    progress: dict[str, Any] = Field(
+        description="epoch, epochs, step, fraction, eta_seconds; with folds of all their networks and the last together"
+    )
     latest_metrics: dict[str, Any] | None
     best: dict[str, Any] | None = Field(description="metric, value, epoch")
     test: dict[str, Any] | None = Field(description="rows, loss and metrics of the test rows, with the kept weights")
+    cross_validation: dict[str, Any] | None = Field(
+        description="`folds`: of each that has ended fold, rows, loss and metrics, epoch of its best weights; of all, "
+        "once they have ended, `mean` and `std` (sample standard deviation), and `epochs` of the network of all rows"
+    )
     attempts: list[AttemptRead]
     warnings: list[Warning]
     error: dict[str, Any] | None = Field(description="code, message and the facts of that code")
@@ -72,18 +81,17 @@ class JobRead(BaseModel):
     links: dict[str, str]
 
     @classmethod
-    def of(cls, row: Job, attempts: list[Attempt]) -> "JobRead":
+    def of(cls, row: Job, attempts: list[AttemptRead], folds: list[Fold]) -> "JobRead":
         self = f"/v1/jobs/{row.id}"
         named = {value: name for name, value in PRIORITIES.items()}
-        own = {"attempts", "finished", "metadata", "links", "warnings", "priority", "start_from"}
+        own = {"attempts", "finished", "metadata", "links", "warnings", "priority", "start_from", "cross_validation"}
         start = row.start and {field: row.start[field] for field in StartFrom.model_fields}
         return cls(
             **{field: getattr(row, field) for field in cls.model_fields if field not in own},
             finished=row.status in lifecycle.TERMINAL,
             warnings=[Warning.model_validate(warning) for warning in row.warnings],
-            attempts=[
-                AttemptRead(**{field: getattr(one, field) for field in AttemptRead.model_fields}) for one in attempts
-            ],
+            attempts=attempts,
+            cross_validation=summary(folds),
             metadata=row.annotations,
             start_from=StartFrom.model_validate(start) if start else None,
             priority=named[row.priority],
@@ -110,20 +118,24 @@ def job_or_404(session: Session, caller: Caller, job_id: str) -> Job:
 def read(caller: Caller, job_id: str) -> JobRead:
     with database.reading() as session:
         job = job_or_404(session, caller, job_id)
-        return JobRead.of(job, _attempts(session, [job_id]).get(job_id, []))
+        return _with_folds_and_attempts(session, [job])[0]
 
 
-def _attempts(session: Session, job_ids: list[str]) -> dict[str, list[Attempt]]:
-    found: dict[str, list[Attempt]] = {}
+def _with_folds_and_attempts(session: Session, jobs: Sequence[Job]) -> list[JobRead]:
+    ids = [job.id for job in jobs]
+    folds, attempts = folds_of(session, ids), dict[str, list[AttemptRead]]()
+    number_of = {fold.id: (job_id, fold.number) for job_id, own in folds.items() for fold in own}
     rows = session.execute(
         select(Run.subject_id, Attempt)
         .join(Attempt, Attempt.run_id == Run.id)
-        .where(Run.subject_id.in_(job_ids), Run.kind == "training")
-        .order_by(Attempt.number)
+        .where(Run.subject_id.in_([*ids, *number_of]), Run.kind.in_(("training", "fold")))
+        .order_by(Attempt.started_at, Attempt.run_id, Attempt.number)
     )
-    for job_id, attempt in rows:
-        found.setdefault(job_id, []).append(attempt)
-    return found
+    for subject_id, attempt in rows:
+        job_id, fold = number_of.get(subject_id, (subject_id, None))
+        facts = {field: getattr(attempt, field) for field in AttemptRead.model_fields if field != "fold"}
+        attempts.setdefault(job_id, []).append(AttemptRead(fold=fold, **facts))
+    return [JobRead.of(job, attempts.get(job.id, []), folds.get(job.id, [])) for job in jobs]
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -178,8 +190,8 @@ def list_jobs(
             query = query.where(Job.annotations[name[9:-1]].as_string() == value)
     with database.reading() as session:
         rows, cursor = page_of(session, query, Job.id, page, limit, request, response)
-        attempts = _attempts(session, [row.id for row in rows])
-    return Page(items=[JobRead.of(row, attempts.get(row.id, [])) for row in rows], next_page=cursor)
+        items = _with_folds_and_attempts(session, rows)
+    return Page(items=items, next_page=cursor)
 
 
 # --- cancelling -------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from api.metrics import JOBS_SUBMITTED, UPLOADED_BYTES
 from api.problems import responses, validated
 from api.waiting import wait_seconds
 from core import database, errors, lifecycle, queue, storage
-from core.database import now
+from core.database import db_now
 from core.ids import new_id
 from core.spec import TrainingSpec
 from core.start import StartFrom
@@ -322,7 +322,7 @@ def submit(
                 return earlier, True
         for dataset in brought(session) if brought is not None else ():
             lifecycle.submit_dataset(session, dataset)
-        job.created_at = now(session)
+        job.created_at = db_now()
         lifecycle.submit_job(session, job, start_from)
         session.commit()
     JOBS_SUBMITTED.inc()

@@ -16,7 +16,7 @@ from api.keys import Caller, CurrentCaller
 from api.problems import responses, validated
 from api.waiting import wait_seconds, waker
 from core import database, errors, lifecycle, queue, storage
-from core.database import now
+from core.database import db_now
 from core.ids import new_id
 from core.profile import Column
 from core.resolve import resolve
@@ -179,7 +179,7 @@ def _inquiry(session: Session, caller: Caller, job_id: str, asked: TraceCreate) 
         kind="trace",
         job_id=job_id,
         request=asked.model_dump(),
-        created_at=now(session),
+        created_at=db_now(),
     )
     return inquiry, memory
 

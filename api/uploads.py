@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from api import formats
 from api.digests import stated_digests
 from core import errors, storage
-from core.database import now
+from core.database import db_now
 from core.dialect import Dialect, Format, Reading
 from core.ids import new_id
 from core.storage import StoredFile, upload_key
@@ -137,5 +137,5 @@ def new_dataset(
         columns=[],
         warnings=[],
         files={},
-        created_at=now(session),
+        created_at=db_now(),
     )

@@ -33,7 +33,7 @@ def main() -> int:
     )
     parser.add_argument("--rows", type=int, default=1_000_000, help="default: %(default)s")
     parser.add_argument("--rounds", type=int, default=3, help="medians are shown (default: %(default)s)")
-    parser.add_argument("--only", nargs="+", choices=PEERS, default=list(PEERS), help="default: all")
+    parser.add_argument("--only", nargs="*", choices=PEERS, default=list(PEERS), help="none: ours alone (default: all)")
     parser.add_argument("--core", type=int, help="the core of all contestants (default: the last)")
     parser.add_argument("--json", action="store_true", help="machine-readable output")
     parser.add_argument("--strict", action="store_true", help="exit with 1 when a target is missed")
@@ -110,13 +110,17 @@ def figures_of(found: dict[str, list[dict[str, Any]]]) -> list[Figure]:
         return median(one["seconds"][phase] for one in found[name])
 
     ours = found["ours"]
-    figures = [Figure("CSV to canonical Parquet", of("ours", "convert"), "s", digits=2)]
+    figures = [
+        Figure("CSV to canonical Parquet", of("ours", "convert"), "s", digits=2),
+        Figure("  size of that", ours[0]["size"] / 1e6, "MB", digits=1),
+    ]
     for name in [name for name in found if name != "ours"]:
         figures.append(Figure(f"  {name}: read, and write Parquet", of(name, "convert"), "s", digits=2))
         ratios = [
             mine["seconds"]["convert"] / other["seconds"]["convert"]
             for mine, other in zip(ours, found[name], strict=True)
         ]
+        figures.append(Figure("  size of that", found[name][0]["size"] / 1e6, "MB", digits=1))
         bound = CONVERT if name == "polars" else None
         figures.append(
             Figure(f"  times {name}", median(ratios), "x", at_most=bound, low=min(ratios), high=max(ratios), digits=2)

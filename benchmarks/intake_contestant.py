@@ -1,4 +1,5 @@
-"""One reading of a table by one library, in a process of its own: says CPU seconds by phase and the most memory it had.
+"""One reading of a table by one library, in a process of its own: says CPU seconds by phase, the most memory it
+had, and how large its Parquet is.
 
 Started by `intake.py` with whatever interpreter holds the library.
 """
@@ -27,7 +28,8 @@ def main() -> None:
     phases = module.convert(asked.source, asked.folder)
     seconds = phases or {"convert": time.process_time() - begun}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    sys.stdout.write(json.dumps({"seconds": seconds, "peak": peak}))
+    size = next(asked.folder.rglob("table.parquet")).stat().st_size
+    sys.stdout.write(json.dumps({"seconds": seconds, "peak": peak, "size": size}))
 
 
 if __name__ == "__main__":

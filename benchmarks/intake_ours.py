@@ -11,13 +11,14 @@ import torch
 from core.profile import Column
 from core.resolve import resolve
 from core.spec import TrainingSpec
-from core.spec.data import Features
+from core.spec.features import Features
 from worker.ingest import main as ingesting
 from worker.trainer.messages import DATASET, FromChild, Ingested
 from worker.trainer.order import TableColumn, TrainingOrder
 from worker.trainer.preparation import prepare
 
 MEMORY = 1024**3  # bytes: the default of BACKPROPD_INGEST_MEMORY_BYTES
+EXPANDED, SECONDS = 4 * 1024**3, 3600  # neither is met
 PHASES = {
     "describe": "columns",
     "associate": "associations",
@@ -46,7 +47,14 @@ def convert(source: Path, folder: Path) -> dict[str, float]:
     for name, phase in PHASES.items():
         setattr(ingesting, name, _timed(getattr(ingesting, name), phase, seconds))
     listener = Listener()
-    order = ingesting.IngestOrder(file=str(source), format="csv", folder=str(folder), memory_bytes=MEMORY)
+    order = ingesting.IngestOrder(
+        file=str(source),
+        format="csv",
+        folder=str(folder),
+        memory_bytes=MEMORY,
+        expanded_bytes=EXPANDED,
+        seconds=SECONDS,
+    )
     begun = time.perf_counter()
     _timed(ingesting.ingest, "all", seconds)(order, listener)
     seconds["wall"] = time.perf_counter() - begun

@@ -116,10 +116,20 @@ def _writer() -> Engine:
     return engine().execution_options(writes=True)
 
 
+@cache
+def _reader() -> Engine:
+    """On Postgres each SELECT sees what is committed, in a transaction or not: without one, BEGIN and ROLLBACK are
+    saved, half of what a look costs. SQLite has no round trips, and keeps one snapshot a session.
+    """
+    if engine().dialect.name == "postgresql":
+        return engine().execution_options(isolation_level="AUTOCOMMIT")
+    return engine()
+
+
 @contextmanager
 def reading() -> Iterator[Session]:
     """A session for looking; what it finds stays usable after it is closed."""
-    with Session(engine(), expire_on_commit=False) as session:
+    with Session(_reader(), expire_on_commit=False) as session:
         yield session
 
 

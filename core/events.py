@@ -6,15 +6,17 @@ at a rollback, and readers skip numbers that commit late.)
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Literal
 
 from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
+from core.database import db_now
 from core.tables import Event
 
-EventType = Literal["status", "epoch", "step", "checkpoint", "warning", "diagnosis", "artifact", "rewound", "end"]
+EventType = Literal[
+    "status", "epoch", "step", "checkpoint", "warning", "diagnosis", "fold", "artifact", "rewound", "end"
+]
 
 
 @dataclass(frozen=True)
@@ -23,14 +25,14 @@ class NewEvent:
     data: dict[str, Any] = field(default_factory=dict)
 
 
-def write(session: Session, run_id: str, attempt: int, first_seq: int, at: datetime, new: Sequence[NewEvent]) -> None:
+def write(session: Session, run_id: str, attempt: int, first_seq: int, new: Sequence[NewEvent]) -> None:
     """Inserts events under numbers that the caller has just taken from the run's counter, in the same transaction."""
     rows = [
-        {"run_id": run_id, "seq": seq, "type": one.type, "at": at, "attempt": attempt, "data": one.data}
+        {"run_id": run_id, "seq": seq, "type": one.type, "attempt": attempt, "data": one.data}
         for seq, one in enumerate(new, first_seq)
     ]
     if rows:
-        session.execute(insert(Event), rows)
+        session.execute(insert(Event).values(at=db_now()), rows)
 
 
 def after(session: Session, run_id: str, seq: int, limit: int) -> Sequence[Event]:

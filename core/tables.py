@@ -19,8 +19,8 @@ JobStatus = Literal["queued", "running", "cancelling", "pausing", "paused", "suc
 DatasetStatus = Literal["processing", "ready", "invalid"]
 RunStatus = Literal["waiting", "queued", "running", "ended"]
 InquiryStatus = Literal["queued", "running", "succeeded", "failed"]
-InquiryKind = Literal["trace"]
-RunKind = Literal["training", "ingest", "trace"]
+InquiryKind = Literal["trace", "plan"]
+RunKind = Literal["training", "fold", "ingest", "trace", "plan"]
 Slot = Literal["training", "short"]
 AttemptOutcome = Literal["running", "succeeded", "failed", "cancelled", "crashed", "interrupted", "lost"]
 
@@ -147,6 +147,20 @@ class Job(Row):
     finished_at: Mapped[datetime | None]
 
 
+class Fold(Row):
+    """One network of a cross-validation: the rows of the other folds train it, and its own measure it."""
+
+    __tablename__ = "folds"
+    __table_args__ = (UniqueConstraint("job_id", "number"),)
+    id: Mapped[Id]
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    number: Mapped[int]  # from 1
+    epochs: Mapped[int]  # at most
+    epoch: Mapped[int] = mapped_column(default=0)  # done so far
+    step: Mapped[int] = mapped_column(default=0)
+    result: Mapped[dict[str, Any] | None]  # rows, epoch, stop_reason, loss and metrics; None until it has ended well
+
+
 class Inquiry(Row):
     """A question that only a worker can answer. An answer is no record: it is forgotten a day after."""
 
@@ -179,7 +193,7 @@ class Run(Row):
     id: Mapped[Id]
     kind: Mapped[RunKind] = mapped_column(Text)
     slot: Mapped[Slot] = mapped_column(Text)
-    subject_id: Mapped[str]  # the job, the dataset or the inquiry
+    subject_id: Mapped[str]  # the job, the fold, the dataset or the inquiry
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
     status: Mapped[RunStatus] = mapped_column(Text)
     priority: Mapped[int] = mapped_column(default=0)

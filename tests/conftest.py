@@ -117,6 +117,7 @@ def _forget_engines() -> None:
     if database.engine.cache_info().currsize:
         database.engine().dispose()
     database.engine.cache_clear()
+    database._reader.cache_clear()
     database._writer.cache_clear()
 
 

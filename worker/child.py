@@ -18,7 +18,7 @@ _context = multiprocessing.get_context("forkserver")
 
 def start_forkserver() -> None:
     """Called once at boot, before any thread. The children inherit an environment that holds no secret."""
-    _context.set_forkserver_preload(["worker.sandbox"])
+    _context.set_forkserver_preload(["worker.preload"])
     # A child would run this process's main script again (for a console script: import Celery) to find its target.
     main = sys.modules["__main__"]
     main.__spec__, main.__file__ = None, None

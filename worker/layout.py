@@ -4,7 +4,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Collection
+import time
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,15 +13,18 @@ import structlog
 from sqlalchemy import select
 
 from core import database, errors, lifecycle, storage
+from core.cross_validation import folds_of, summary
 from core.lifecycle import Claim
 from core.logs import logger
 from core.settings import settings
+from core.spec import TrainingSpec
+from core.spec.data import PartName
 from core.spec.training import Trace
 from core.start import BEST, PREPROCESSING, Start
 from core.storage import blob_key
 from core.tables import Artifact, Checkpoint, Dataset, Inquiry, Job
 from worker.relay import Relay
-from worker.trainer.order import Beginning, TableColumn, TableOrder, TraceOrder, TrainingOrder
+from worker.trainer.order import Beginning, PlanOrder, TableColumn, TableOrder, TraceOrder, TrainingOrder
 
 ARRAYS = ("numbers.npy", "codes.npy", "moments.npy")
 TABLE = "table.parquet"
@@ -50,13 +54,16 @@ def lay_out(claim: Claim, folder: Path) -> tuple[str, Relay]:
             return _ingest_order(claim, folder), Relay(claim, 1)
         case "trace":
             return _trace_order(claim, folder), Relay(claim, 1)
-        case "training":
+        case "plan":
+            return _plan_order(claim, folder), Relay(claim, 1)
+        case "training" | "fold":
             return _training_order(claim, folder)
 
 
 def _training_order(claim: Claim, folder: Path) -> tuple[str, Relay]:
     with database.reading() as session:
-        job = session.get_one(Job, claim.subject_id)
+        job = session.get_one(Job, claim.concerns)
+        folds = folds_of(session, [job.id]).get(job.id, [])
         try:
             datasets = lifecycle.datasets_of(session, job)
         except errors.NotFound as gone:
@@ -64,23 +71,51 @@ def _training_order(claim: Claim, folder: Path) -> tuple[str, Relay]:
         checkpoints = session.scalars(
             select(Checkpoint).where(Checkpoint.run_id == claim.run_id).order_by(Checkpoint.number.desc())
         ).all()
-    assert job.resolved_spec is not None, "only a resolved job is queued"
+    spec = job.resolved_spec
+    assert spec is not None, "only a resolved job is queued"
     structlog.contextvars.bind_contextvars(request_id=job.request_id)
+    if claim.fold is not None:  # a fold looks at no test rows
+        datasets, spec = {"train": datasets["train"]}, spec.model_copy(update={"trace": None})
     training = TrainingOrder(
-        **_table(datasets["train"], folder, {job.resolved_spec.split.by}),
-        spec=job.resolved_spec,
-        start=_start_of(job, folder),
-        held_out={
-            part: TableOrder(**_table(dataset, folder, _texts(dataset)), spec=job.resolved_spec, folder=str(folder))
+        **_tables(datasets, job, spec, folder),
+        checkpoint=_fetch_checkpoint(claim, list(checkpoints), folder),
+        checkpoint_seconds=settings.checkpoint_seconds,
+        stop=cancel_order(job.keep) if claim.order == "cancel" else None,
+        fold=claim.fold,
+        cross_validation=summary(folds) if claim.fold is None else None,
+    )
+    epochs = training.cross_validation["epochs"] if training.cross_validation else spec.training.epochs
+    before = (0, 0) if claim.fold else (sum(fold.epoch for fold in folds), sum(fold.step for fold in folds))
+    return training.model_dump_json(), Relay(claim, epochs, before)
+
+
+def _tables(datasets: Mapping[PartName, Dataset], job: Job, spec: TrainingSpec, folder: Path) -> dict[str, Any]:
+    """The part of an order that says what is read: all tables of a job, and the files that it starts from."""
+    return {
+        **_table(datasets["train"], folder, {spec.split.by}),
+        "spec": spec,
+        "start": _start_of(job, folder),
+        "held_out": {
+            part: TableOrder(**_table(dataset, folder, _texts(dataset)), spec=spec, folder=str(folder))
             for part, dataset in datasets.items()
             if part != "train"
         },
-        checkpoint=_fetch_checkpoint(claim, list(checkpoints), folder),
-        folder=str(folder),
-        checkpoint_seconds=settings.checkpoint_seconds,
-        stop=cancel_order(job.keep) if claim.order == "cancel" else None,
-    )
-    return training.model_dump_json(), Relay(claim, job.resolved_spec.training.epochs)
+        "folder": str(folder),
+    }
+
+
+def _plan_order(claim: Claim, folder: Path) -> str:
+    claimed = time.monotonic()
+    with database.reading() as session:
+        inquiry = session.get_one(Inquiry, claim.subject_id)
+        planned = Job(**inquiry.request["job"])  # no row: what there would be
+        try:
+            datasets = lifecycle.datasets_of(session, planned)
+        except errors.NotFound as gone:
+            raise errors.DatasetDeleted() from gone
+    spec = TrainingSpec.model_validate(inquiry.request["plan"]["resolved_spec"])
+    order = PlanOrder(**_tables(datasets, planned, spec, folder), claimed=claimed)
+    return order.model_dump_json()
 
 
 def _trace_order(claim: Claim, folder: Path) -> str:

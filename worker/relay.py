@@ -37,9 +37,11 @@ class Known:
 
 
 class Relay:
-    def __init__(self, claim: Claim, epochs: int) -> None:
+    def __init__(self, claim: Claim, epochs: int, before: tuple[int, int] = (0, 0)) -> None:
+        """`before` are the epochs and steps of networks that the job has trained already: its folds."""
         self._claim = claim
         self._epochs = epochs
+        self._epochs_before, self._steps_before = before
         self._waiting: list[NewEvent] = []
         self._job: dict[str, Any] = {}
         self._attempt: dict[str, Any] = {}
@@ -71,13 +73,14 @@ class Relay:
             return
         epoch = message.data["epoch"]
         done = epoch if message.type == "epoch" else epoch - 1
-        fraction = min(1.0, done / self._epochs)  # a refit comes after the last epoch that was asked for
+        whole, reached = self._epochs_before + self._epochs, self._epochs_before + done
+        fraction = min(1.0, reached / whole)  # a refit comes after the last epoch that was asked for
         seconds = message.data.get("seconds")
         eta = round(seconds / done * max(0, self._epochs - done), 3) if seconds is not None and done else None
         self._job["progress"] = {
-            "epoch": done,
-            "epochs": self._epochs,
-            "step": message.data["step"],
+            "epoch": reached,
+            "epochs": whole,
+            "step": self._steps_before + message.data["step"],
             "fraction": round(fraction, 6),
             "eta_seconds": eta,
         }
@@ -118,17 +121,19 @@ class Relay:
             self.order = lifecycle.record(session, self._claim, new, attempt=self._attempt, **self._job)
         self._logged = logged
         self._waiting, self._job, self._attempt = [], {}, {}
-        queue.wake(self._claim.subject_id)
+        queue.wake(self._claim.concerns)
 
     def _read_logged(self) -> Known:
         with database.reading() as session:
             found = session.execute(
                 select(Event.type, Event.data)
-                .where(Event.run_id == self._claim.run_id, Event.type.in_(("epoch", "diagnosis", "warning", "rewound")))
+                .where(Event.run_id == self._claim.log_id, Event.type.in_(("epoch", "diagnosis", "warning", "rewound")))
                 .order_by(Event.seq)
             )
             known = Known()
             for kind, data in found:
+                if data.get("fold") != self._claim.fold:
+                    continue  # the log of a job is also that of its folds
                 match kind:
                     case "rewound":
                         known.forget_from(data["to_epoch"] + 1)
@@ -174,4 +179,4 @@ def _warned_of(data: dict[str, Any]) -> tuple[str, str | None, str]:
 
 
 def _identity(data: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in data.items() if key not in TIMING}
+    return {key: value for key, value in data.items() if key not in TIMING and key != "fold"}

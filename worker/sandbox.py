@@ -1,8 +1,7 @@
 """Where a child process begins: limits first, then the work, then one last word.
 
-The forkserver imports this module once, before any child exists, and with it torch, onnxruntime and the table reader:
-2.6 s that no job pays. It must never compute: a child with more than one thread would deadlock in the parent's thread
-pool.
+The forkserver imports this module (`preload.py`), and with it torch, onnxruntime and the table reader. It must never
+compute: a child with more than one thread would deadlock in the parent's thread pool.
 """
 
 import contextlib
@@ -23,15 +22,15 @@ from pydantic import Field, TypeAdapter
 
 from core import errors
 from worker.ingest.main import IngestOrder, ingest
-from worker.trainer.inquiry import trace
+from worker.trainer.inquiry import measure_plan, trace
 from worker.trainer.main import train
 from worker.trainer.messages import Failed, FromChild, Stop, StopOrder, decode, encode
-from worker.trainer.order import TraceOrder, TrainingOrder
+from worker.trainer.order import PlanOrder, TraceOrder, TrainingOrder
 
 torch.set_num_threads(1)  # before any parallel region; each child sets its own number first
 
-Order = Annotated[TrainingOrder | TraceOrder | IngestOrder, Field(discriminator="kind")]
-ORDER: TypeAdapter[TrainingOrder | TraceOrder | IngestOrder] = TypeAdapter(Order)
+Order = Annotated[TrainingOrder | TraceOrder | PlanOrder | IngestOrder, Field(discriminator="kind")]
+ORDER: TypeAdapter[TrainingOrder | TraceOrder | PlanOrder | IngestOrder] = TypeAdapter(Order)
 
 PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
 
@@ -61,7 +60,7 @@ class Pipe:
 
 def enter(connection: Connection, order: str, memory_bytes: int, folder: str) -> None:
     """The body of a child: works on an order (JSON of one of `ORDER`) inside its limits."""
-    _limit(memory_bytes, folder)
+    mapped = _limit(memory_bytes, folder)
     pipe = Pipe(connection)
     try:
         match ORDER.validate_json(order):
@@ -69,6 +68,8 @@ def enter(connection: Connection, order: str, memory_bytes: int, folder: str) ->
                 train(training, pipe)
             case TraceOrder() as tracing:
                 trace(tracing, pipe)
+            case PlanOrder() as planning:
+                measure_plan(planning, mapped, pipe)
             case IngestOrder() as reading:
                 resource.setrlimit(resource.RLIMIT_CPU, (reading.seconds, reading.seconds))  # SIGKILL when it is over
                 ingest(reading, pipe)
@@ -85,7 +86,8 @@ def enter(connection: Connection, order: str, memory_bytes: int, folder: str) ->
     sys.stderr.flush()
 
 
-def _limit(memory_bytes: int, folder: str) -> None:
+def _limit(memory_bytes: int, folder: str) -> int:
+    """Returns the bytes that are mapped already, and shared with the forkserver."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
@@ -98,3 +100,4 @@ def _limit(memory_bytes: int, folder: str) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (mapped + memory_bytes, mapped + memory_bytes))
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")  # when memory runs out, the job goes and not the server
+    return mapped

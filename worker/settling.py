@@ -10,7 +10,7 @@ from sqlalchemy import select
 from core import database, errors, lifecycle, queue
 from core.lifecycle import Claim, MadeFile
 from core.logs import logger
-from core.tables import Event
+from core.tables import Event, Job
 from worker import blobs
 from worker.bundle import BUNDLE_FILE, write_bundle
 from worker.relay import Relay
@@ -22,6 +22,7 @@ from worker.trainer.messages import (
     Answered,
     Drained,
     Failed,
+    FoldTrained,
     Ingested,
     NothingToKeep,
     Trained,
@@ -55,7 +56,7 @@ class Shelved:
     """The worker stops, and the child did not make room in time: its last checkpoint has to do."""
 
 
-Outcome = Trained | NothingToKeep | Drained | Ingested | Answered | Failed | Died | CutOff | Shelved
+Outcome = Trained | FoldTrained | NothingToKeep | Drained | Ingested | Answered | Failed | Died | CutOff | Shelved
 
 
 def settle(claim: Claim, outcome: Outcome, relay: Relay, folder: Path) -> None:
@@ -64,6 +65,10 @@ def settle(claim: Claim, outcome: Outcome, relay: Relay, folder: Path) -> None:
     match outcome:
         case Trained():
             _store_artifacts(claim, outcome, folder)
+        case FoldTrained(result):
+            with database.writing() as session:
+                lifecycle.fold_trained(session, claim, result)
+            queue.ring()
         case Ingested():
             _store_dataset(claim, outcome, folder)
         case Answered():
@@ -93,17 +98,19 @@ def _store_artifacts(claim: Claim, trained: Trained, folder: Path) -> None:
         for name, stored in blobs.keep(claim.project_id, made_in).items()
     ]
     with database.writing() as session:
+        found: dict[str, Any] = {"best": trained.best, "test": trained.test}
+        if trained.thresholds is not None:
+            outputs = session.get_one(Job, claim.subject_id).outputs or {}
+            found["outputs"] = {**outputs, "thresholds": trained.thresholds}
         if trained.failed is None:
-            lifecycle.succeed(session, claim, trained.stop_reason, made, best=trained.best, test=trained.test)
+            lifecycle.succeed(session, claim, trained.stop_reason, made, **found)
         else:
-            lifecycle.fail(
-                session, claim, _problem(Failed(**trained.failed)), made, best=trained.best, test=trained.test
-            )
+            lifecycle.fail(session, claim, _problem(Failed(**trained.failed)), made, **found)
 
 
 def _write_metrics(claim: Claim, path: Path) -> None:
-    """The epochs as the log has them; a rewound stretch only as it was trained last."""
-    epochs: dict[int, dict[str, Any]] = {}
+    """The epochs as the log has them, those of each fold first; a rewound stretch only as it was trained last."""
+    trainings: dict[int | None, dict[int, dict[str, Any]]] = {}
     with database.reading() as session:
         found = session.execute(
             select(Event.type, Event.data)
@@ -111,15 +118,20 @@ def _write_metrics(claim: Claim, path: Path) -> None:
             .order_by(Event.seq)
         )
         for kind, data in found:
+            epochs = trainings.setdefault(data.get("fold"), {})
             if kind == "rewound":
-                epochs = {epoch: facts for epoch, facts in epochs.items() if epoch <= data["to_epoch"]}
+                trainings[data.get("fold")] = {
+                    epoch: facts for epoch, facts in epochs.items() if epoch <= data["to_epoch"]
+                }
             else:
                 epochs[data["epoch"]] = data
-    names = list(dict.fromkeys(name for facts in epochs.values() for name in facts if name != "nonfinite"))
+    in_order = sorted(trainings.items(), key=lambda one: (one[0] is None, one[0] or 0))
+    lines = [facts for _, epochs in in_order for facts in epochs.values()]
+    names = list(dict.fromkeys(name for facts in lines for name in facts if name != "nonfinite"))
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, names, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
-        writer.writerows(epochs.values())
+        writer.writerows(lines)
 
 
 def _store_dataset(claim: Claim, ingested: Ingested, folder: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from core import database, lifecycle, queue
 from core.ids import new_id
-from core.lifecycle import Capacity, Claim
+from core.lifecycle import SLOT_OF, Capacity, Claim
 from core.logs import logger
 from core.settings import settings
 
@@ -41,8 +41,8 @@ class Slots:
                 return None
             held = self._held.values()
             capacity = Capacity(
-                training_slots=self.training_slots - sum(claim.kind == "training" for claim in held),
-                short_slots=1 - sum(claim.kind != "training" for claim in held),
+                training_slots=self.training_slots - sum(SLOT_OF[claim.kind] == "training" for claim in held),
+                short_slots=1 - sum(SLOT_OF[claim.kind] == "short" for claim in held),
                 free_memory=self.memory - sum(claim.memory for claim in held),
                 total_memory=self.memory,
             )

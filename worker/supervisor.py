@@ -17,6 +17,7 @@ import structlog
 from core import database, errors, lifecycle, queue
 from core.lifecycle import Claim, Fenced
 from core.logs import logger
+from core.resolve.memory import address_space
 from core.settings import settings
 from core.tables import Job
 from worker import blobs
@@ -37,7 +38,9 @@ def supervise(claim: Claim) -> None:
     """Works on a run until it has ended, or is somebody else's."""
     structlog.contextvars.bind_contextvars(**claim.log_context())
     logger().info("run_claimed", kind=claim.kind, worker_id=slots.worker_id)
-    queue.wake(claim.subject_id)
+    queue.wake(claim.concerns)
+    if claim.fold is not None:
+        queue.ring()  # the next fold may be trained beside this one
     try:
         with Lease(claim) as lease:
             folder = _until_it_works(private_folder, lease)
@@ -48,7 +51,7 @@ def supervise(claim: Claim) -> None:
     except Fenced:
         logger().warning("run_lost")
     finally:
-        queue.wake(claim.subject_id)
+        queue.wake(claim.concerns)
         structlog.contextvars.clear_contextvars()
 
 
@@ -99,7 +102,8 @@ class _Orders:
 def _follow(claim: Claim, lease: Lease, relay: Relay, order: str, folder: Path) -> Outcome:
     """Starts the child and relays what it says, until it ends or has to be ended."""
     try:
-        child = Child(order, claim.memory, str(folder))
+        limit = claim.memory if claim.kind == "ingest" else address_space(claim.memory)
+        child = Child(order, limit, str(folder))
     except (OSError, EOFError) as error:  # the forkserver can die at any moment of this
         return Died(f"not_started_{type(error).__name__}")
     given, last_word = _Orders(), time.monotonic()
@@ -117,7 +121,7 @@ def _follow(claim: Claim, lease: Lease, relay: Relay, order: str, folder: Path) 
                 return Died(child.bury())
             if lease.lost.is_set():
                 raise Fenced
-            if claim.kind == "training":
+            if claim.kind in ("training", "fold"):
                 relay.flush()
             if time.monotonic() - last_word > settings.silence_seconds:
                 child.kill()
@@ -133,7 +137,7 @@ def _follow(claim: Claim, lease: Lease, relay: Relay, order: str, folder: Path) 
 def _hear(claim: Claim, relay: Relay, message: Any, folder: Path) -> Outcome | None:
     match message:
         case Phase():
-            if claim.kind == "training":
+            if claim.kind in ("training", "fold"):
                 relay.phase(message)
         case Logged():
             relay.log(message)
@@ -194,7 +198,7 @@ def _store_checkpoint(claim: Claim, relay: Relay, written: CheckpointWritten, fo
         files = {name: stored.as_json() for name, stored in blobs.keep(claim.project_id, made_in).items()}
         with database.writing() as session:
             lifecycle.save_checkpoint(session, claim, written.epoch, files)
-        queue.wake(claim.subject_id)
+        queue.wake(claim.concerns)
     except (errors.Problem, *database.AWAY) as error:
         logger().error("checkpoint_not_stored", error=type(error).__name__)
     finally:

@@ -6,13 +6,15 @@ finds no row, `Fenced` is raised, and whoever holds the stale claim ends without
 
 An inquiry moves with its run as a job does.
 
-Order of locks, everywhere: dataset, then run, then job, then project. (An ingest holds its own run before all these.)
+Order of locks, everywhere: dataset, then run (a job's before those of its folds), then job, then project. (An ingest
+holds its own run before all these.)
 """
 
 from core.lifecycle.cancelling import request_cancel
 from core.lifecycle.claiming import claim_next, claimable
 from core.lifecycle.datasets import dataset_invalid, dataset_ready
 from core.lifecycle.ending import crash, fail, release, succeed
+from core.lifecycle.folds import fold_trained
 from core.lifecycle.holding import orders, record, renew, save_checkpoint
 from core.lifecycle.inquiries import forget_inquiries, inquiry_answered, inquiry_failed, submit_inquiry
 from core.lifecycle.rescuing import expire_leases, rescue_dead
@@ -37,6 +39,7 @@ __all__ = [
     "datasets_of",
     "expire_leases",
     "fail",
+    "fold_trained",
     "forget_inquiries",
     "inquiry_answered",
     "inquiry_failed",

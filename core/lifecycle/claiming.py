@@ -3,8 +3,8 @@
 from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
-from core.database import db_now, now, serialise_claims
-from core.lifecycle.moves import log, move, move_inquiry, status_event
+from core.database import db_now, serialise_claims
+from core.lifecycle.moves import hold, log, move, move_inquiry, of_fold, of_job, status_event
 from core.lifecycle.states import INQUIRIES, Capacity, Claim
 from core.settings import settings
 from core.tables import Attempt, Job, Project, Run
@@ -37,6 +37,9 @@ def claim_next(session: Session, worker_id: str, capacity: Capacity) -> Claim | 
     )
     if found is None:
         return None
+    of = of_job(session, found.subject_id) if found.kind == "fold" else None
+    if of is not None:
+        hold(session, of.run_id)
     taken = session.execute(
         update(Run)
         .where(Run.id == found.id, Run.status == "queued")
@@ -53,7 +56,7 @@ def claim_next(session: Session, worker_id: str, capacity: Capacity) -> Claim | 
     if taken is None:
         return None
     claim = Claim(
-        found.id, found.kind, found.subject_id, found.project_id, taken.attempt, found.memory, taken.stop_order
+        found.id, found.kind, found.subject_id, found.project_id, taken.attempt, found.memory, taken.stop_order, of
     )
 
     session.add(
@@ -62,13 +65,18 @@ def claim_next(session: Session, worker_id: str, capacity: Capacity) -> Claim | 
             number=claim.attempt,
             worker_id=worker_id,
             outcome="running",
-            started_at=now(session),
+            started_at=db_now(),
         )
     )
-    if claim.kind == "training":
-        started = {"phase": "loading_data", "started_at": func.coalesce(Job.started_at, db_now())}
-        if move(session, claim.subject_id, "running", **started):
-            log(session, claim.run_id, [status_event("running", "loading_data")])
+    started = {"started_at": func.coalesce(Job.started_at, db_now())}
+    loading = status_event("running", "loading_data")
+    if of is not None:
+        first = move(session, of.job_id, "running", phase="cross_validation", **started)
+        log(session, of.run_id, [status_event("running", "cross_validation")] if first else [])
+        log(session, of.run_id, [of_fold(of.fold, loading)], claim.attempt)
+    elif claim.kind == "training":
+        if move(session, claim.subject_id, "running", phase="loading_data", **started):
+            log(session, claim.run_id, [loading])
     elif claim.kind in INQUIRIES:
         move_inquiry(session, claim.subject_id, "queued", "running")
     session.execute(

@@ -11,7 +11,14 @@ from core.database import db_now
 from core.events import NewEvent
 from core.lifecycle.moves import end, end_run, lock, log, status_event, update_job
 from core.lifecycle.states import Claim
-from core.lifecycle.submitting import datasets_of, enter_queue, refuse_what_fits_nowhere, resolve_for, uses_dataset
+from core.lifecycle.submitting import (
+    add_folds,
+    datasets_of,
+    enter_queue,
+    refuse_what_fits_nowhere,
+    resolve_for,
+    uses_dataset,
+)
 from core.resolve import Resolved
 from core.tables import AttemptOutcome, Dataset, Job, Run
 
@@ -91,11 +98,17 @@ def settle_waiting(session: Session, dataset_id: str, decide: Callable[[Job], Re
         session.execute(
             update(Run)
             .where(Run.id == run.id, Run.status == "waiting")
-            .values(status="queued", memory=resolved.memory, queued_at=db_now())
+            .values(
+                status="waiting" if resolved.spec.split.folds else "queued", memory=resolved.memory, queued_at=db_now()
+            )
         )
         update_job(
             session, job.id, phase=None, resolved_spec=resolved.spec, outputs=resolved.outputs, warnings=warnings
         )
         log(session, run.id, [status_event("queued", None), *(NewEvent("warning", warning) for warning in warnings)])
-        enter_queue(session, run.project_id)
+        if resolved.spec.split.folds:
+            session.refresh(run)
+            add_folds(session, run, resolved)
+        else:
+            enter_queue(session, run.project_id)
     return list(dict.fromkeys(settled))

@@ -7,10 +7,11 @@ from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from core import errors
-from core.database import now
+from core.database import db_now
 from core.events import NewEvent
 from core.ids import new_id
 from core.lifecycle.datasets import reject_dataset
+from core.lifecycle.folds import reject_fold
 from core.lifecycle.inquiries import reject_inquiry
 from core.lifecycle.moves import end, lock, requeue
 from core.lifecycle.states import INQUIRIES, Claim, MadeFile
@@ -42,7 +43,7 @@ def succeed(
 
 
 def fail(session: Session, claim: Claim, problem: errors.Problem, made: Iterable[MadeFile] = (), **job: Any) -> None:
-    """Ends a training for a reason that trying again would not change, with what it has reached. Commits."""
+    """Ends a training or a fold for a reason that trying again would not change, with what it has reached. Commits."""
     locked = lock(session, claim)
     end_badly(
         session, locked, problem, outcome="failed", cause=problem.code, new=_keep(session, claim, list(made)), job=job
@@ -53,10 +54,9 @@ def fail(session: Session, claim: Claim, problem: errors.Problem, made: Iterable
 def _keep(session: Session, claim: Claim, made: Sequence[MadeFile]) -> list[NewEvent]:
     """Writes the rows of artifacts, and returns their events."""
     if made:
-        moment = now(session)
         session.execute(
-            insert(Artifact),
-            [{"id": new_id("art"), "job_id": claim.subject_id, "created_at": moment, **one.__dict__} for one in made],
+            insert(Artifact).values(created_at=db_now()),
+            [{"id": new_id("art"), "job_id": claim.subject_id, **one.__dict__} for one in made],
         )
     return [NewEvent("artifact", {"name": one.name, "sha256": one.sha256, "bytes": one.bytes}) for one in made]
 
@@ -65,7 +65,7 @@ def crash(session: Session, claim: Claim, cause: str) -> None:
     """The training process died by itself: queued again after a while, or given up at the fourth time. Commits."""
     locked = lock(session, claim)
     failures = locked.failures + 1
-    if failures > (len(RETRY_DELAYS) if locked.kind == "training" else SHORT_RETRIES):
+    if failures > (len(RETRY_DELAYS) if locked.slot == "training" else SHORT_RETRIES):
         problem: errors.Problem = errors.WorkerCrashed(cause=cause)
         if locked.kind == "ingest":
             problem = errors.DatasetUnparseable()
@@ -94,6 +94,8 @@ def end_badly(
 ) -> None:
     if run.kind == "ingest":
         reject_dataset(session, run, problem, outcome, cause)
+    elif run.kind == "fold":
+        reject_fold(session, run, problem, outcome, cause)
     elif run.kind in INQUIRIES:
         reject_inquiry(session, run, problem, outcome, cause)
     else:

@@ -7,12 +7,13 @@ from typing import Any
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
-from core.database import db_now, now
+from core.cross_validation import progress
+from core.database import db_now
 from core.events import NewEvent
 from core.lifecycle.moves import append, fence, update_job
 from core.lifecycle.states import Claim, Fenced
 from core.settings import settings
-from core.tables import Attempt, Checkpoint, Run
+from core.tables import Attempt, Checkpoint, Fold, Run
 
 
 def renew(session: Session, claim: Claim) -> str | None:
@@ -45,10 +46,26 @@ def record(
     if attempt:
         mine = (Attempt.run_id == claim.run_id, Attempt.number == claim.attempt)
         session.execute(update(Attempt).where(*mine).values(**attempt))
-    if job and claim.kind == "training":
+    if job and claim.of is not None:
+        _record_fold(session, claim, **job)
+    elif job and claim.kind == "training":
         update_job(session, claim.subject_id, **job)
     session.commit()
     return found.stop_order
+
+
+def _record_fold(session: Session, claim: Claim, **fold: Any) -> None:
+    """Of what a fold says of itself, its job shows how far all are, and the latest metrics."""
+    assert claim.of is not None, "only folds are recorded so"
+    values: dict[str, Any] = {}
+    if "progress" in fold:
+        reached = {name: fold["progress"][name] for name in ("epoch", "step")}
+        session.execute(update(Fold).where(Fold.id == claim.subject_id).values(**reached))
+        values["progress"] = progress(session, claim.of.job_id)
+    if "latest_metrics" in fold:
+        values["latest_metrics"] = {"fold": claim.fold, **fold["latest_metrics"]}
+    if values:
+        update_job(session, claim.of.job_id, **values)
 
 
 def save_checkpoint(session: Session, claim: Claim, epoch: int, files: Mapping[str, Any]) -> None:
@@ -62,7 +79,7 @@ def save_checkpoint(session: Session, claim: Claim, epoch: int, files: Mapping[s
             attempt=claim.attempt,
             epoch=epoch,
             files=dict(files),
-            created_at=now(session),
+            created_at=db_now(),
         )
     )
     session.execute(delete(Checkpoint).where(Checkpoint.run_id == claim.run_id, Checkpoint.number < newest))

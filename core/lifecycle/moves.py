@@ -8,13 +8,15 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from core import events
-from core.database import changed, db_now, now
+from core.cross_validation import cross_validation
+from core.database import changed, db_now
 from core.events import NewEvent
-from core.lifecycle.states import INQUIRIES, TERMINAL, TRANSITIONS, Claim, Fenced
+from core.lifecycle.states import INQUIRIES, TERMINAL, TRANSITIONS, Claim, Fenced, OfJob
 from core.tables import (
     Attempt,
     AttemptOutcome,
     Checkpoint,
+    Fold,
     Inquiry,
     InquiryStatus,
     Job,
@@ -46,7 +48,9 @@ def fence(session: Session, claim: Claim, **values: Any) -> Held:
 
 
 def lock(session: Session, claim: Claim) -> Run:
-    """The run, held until the transaction ends, while this claim is the current one."""
+    """The run, held until the transaction ends, while this claim is the current one; before a fold, its job's."""
+    if claim.of is not None:
+        hold(session, claim.of.run_id)
     found = session.scalar(
         select(Run)
         .where(Run.id == claim.run_id, Run.attempt == claim.attempt, Run.status == "running")
@@ -58,15 +62,25 @@ def lock(session: Session, claim: Claim) -> Run:
     return found
 
 
+def hold(session: Session, run_id: str) -> Run:
+    """A run, held until the transaction ends."""
+    return session.scalars(
+        select(Run).where(Run.id == run_id).with_for_update().execution_options(populate_existing=True)
+    ).one()
+
+
 def append(session: Session, claim: Claim, new: Sequence[NewEvent]) -> Held:
-    """Events of a worker: numbers from the run's own counter, in the transaction that holds its row."""
+    """Events of a worker: numbers from the counter of the run with that log, in the transaction that holds its row."""
+    if claim.of is not None:
+        log(session, claim.log_id, [of_fold(claim.of.fold, event) for event in new], claim.attempt)
+        return fence(session, claim)
     found = fence(session, claim, next_seq=Run.next_seq + len(new))
-    events.write(session, claim.run_id, claim.attempt, found.next_seq - len(new), now(session), new)
+    events.write(session, claim.run_id, claim.attempt, found.next_seq - len(new), new)
     return found
 
 
-def log(session: Session, run_id: str, new: Sequence[NewEvent]) -> None:
-    """Appends events of a move that is not a worker's; its caller holds the run."""
+def log(session: Session, run_id: str, new: Sequence[NewEvent], attempt: int | None = None) -> None:
+    """Appends events of a move that is not a worker's, or that are of a fold's `attempt`; its caller holds the run."""
     found = session.execute(
         update(Run)
         .where(Run.id == run_id)
@@ -74,7 +88,12 @@ def log(session: Session, run_id: str, new: Sequence[NewEvent]) -> None:
         .returning(Run.next_seq, Run.attempt)
         .execution_options(synchronize_session=False)
     ).one()
-    events.write(session, run_id, found.attempt, found.next_seq - len(new), now(session), new)
+    number = found.attempt if attempt is None else attempt
+    events.write(session, run_id, number, found.next_seq - len(new), new)
+
+
+def of_fold(fold: int, event: NewEvent) -> NewEvent:
+    return NewEvent(event.type, {"fold": fold, **event.data})
 
 
 def move(session: Session, job_id: str, to: JobStatus, **values: Any) -> bool:
@@ -123,6 +142,8 @@ def end(
     """The one way into a terminal state: job, run, attempt and the last events, in the caller's transaction."""
     if status == "failed" and session.scalar(select(Job.status).where(Job.id == run.subject_id)) == "cancelling":
         status, stop_reason, error = "cancelled", "user_cancel", None
+    for fold in _unfinished_folds(session, run.subject_id):
+        end_run(session, fold, "cancelled", None)
     if status == "cancelled":
         move(session, run.subject_id, "cancelling")  # the way there from running
     progress = session.execute(select(Job.progress).where(Job.id == run.subject_id)).scalar_one()
@@ -130,8 +151,23 @@ def end(
     if not move(session, run.subject_id, status, finished_at=db_now(), **values, **(job or {})):
         raise Fenced
     end_run(session, run, outcome, cause)
-    outcome_facts = {"status": status, "stop_reason": stop_reason, "error": error, "test": (job or {}).get("test")}
+    outcome_facts = {
+        "status": status,
+        "stop_reason": stop_reason,
+        "error": error,
+        "test": (job or {}).get("test"),
+        "cross_validation": cross_validation(session, run.subject_id),
+    }
     log(session, run.id, [*new, status_event(status, None), NewEvent("end", outcome_facts)])
+
+
+def _unfinished_folds(session: Session, job_id: str) -> Sequence[Run]:
+    """The runs of folds, held; their caller holds the run of the job."""
+    mine = select(Fold.id).where(Fold.job_id == job_id)
+    unfinished = select(Run).where(Run.subject_id.in_(mine), Run.kind == "fold", Run.status != "ended")
+    return session.scalars(
+        unfinished.order_by(Run.id).with_for_update().execution_options(populate_existing=True)
+    ).all()
 
 
 def end_run(session: Session, run: Run, outcome: AttemptOutcome, cause: str | None) -> None:
@@ -169,6 +205,10 @@ def requeue(
     if run.kind == "training" and move(session, run.subject_id, "queued", phase=None):
         facts = {"status": "queued", "phase": None, "cause": cause, "retry_in_seconds": delay}
         log(session, run.id, [NewEvent("status", facts)])
+    elif run.kind == "fold":
+        of = of_job(session, run.subject_id)
+        facts = {"status": "running", "phase": None, "cause": cause, "retry_in_seconds": delay}
+        log(session, of.run_id, [of_fold(of.fold, NewEvent("status", facts))], run.attempt)
     elif run.kind in INQUIRIES:
         move_inquiry(session, run.subject_id, "running", "queued")
     count(session, run.project_id, "running", "queued")
@@ -195,6 +235,13 @@ def count(session: Session, project_id: str, was: str, becomes: str | None) -> N
         .values(queued=Project.queued + change["queued"], running=Project.running + change["running"])
         .execution_options(synchronize_session=False)
     )
+
+
+def of_job(session: Session, fold_id: str) -> OfJob:
+    """What a fold is of. Its job's run is to be held before its own."""
+    fold = session.get_one(Fold, fold_id)
+    run_id = session.scalars(select(Run.id).where(Run.subject_id == fold.job_id, Run.kind == "training")).one()
+    return OfJob(fold.number, fold.job_id, run_id)
 
 
 def status_event(status: JobStatus, phase: str | None) -> NewEvent:

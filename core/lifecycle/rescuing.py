@@ -5,23 +5,25 @@ from sqlalchemy.orm import Session
 
 from core.database import changed, db_now
 from core.lifecycle.ending import interrupt
-from core.lifecycle.moves import end
+from core.lifecycle.moves import end, hold, of_job
 from core.tables import Run
 
 
 def rescue_dead(session: Session) -> list[str]:
     """Takes back the runs whose worker has been silent for a lease; cuts off cancels past their grace. Commits.
 
-    Returns the subjects that changed.
+    Returns the subjects that changed, of a fold its job.
     """
-    dead = session.execute(select(Run.id, Run.attempt).where(Run.status == "running", Run.lease_until < db_now())).all()
+    wanted = (Run.id, Run.attempt, Run.kind, Run.subject_id)
+    dead = session.execute(select(*wanted).where(Run.status == "running", Run.lease_until < db_now())).all()
     late = session.execute(
-        select(Run.id, Run.attempt).where(
-            Run.status == "queued", Run.stop_order == "cancel", Run.stop_deadline < db_now()
-        )
+        select(*wanted).where(Run.status == "queued", Run.stop_order == "cancel", Run.stop_deadline < db_now())
     ).all()
     taken_back: list[str] = []
-    for run_id, attempt in (*dead, *late):
+    for run_id, attempt, kind, subject_id in (*dead, *late):
+        of = of_job(session, subject_id) if kind == "fold" else None
+        if of is not None:
+            hold(session, of.run_id)
         found = session.scalar(
             select(Run)
             .where(
@@ -36,6 +38,7 @@ def rescue_dead(session: Session) -> list[str]:
             .execution_options(populate_existing=True)
         )
         if found is None:
+            session.rollback()
             continue  # it beat again, or another sweeper was first
         overdue = session.scalar(select(Run.stop_deadline < db_now()).where(Run.id == run_id))
         if found.stop_order == "cancel" and overdue:
@@ -44,7 +47,7 @@ def rescue_dead(session: Session) -> list[str]:
         else:
             interrupt(session, found, "lost", "worker_lost")
         session.commit()
-        taken_back.append(found.subject_id)
+        taken_back.append(of.job_id if of else found.subject_id)
     return taken_back
 
 

@@ -18,7 +18,13 @@ TRANSITIONS: dict[JobStatus, set[JobStatus]] = {
 }
 TERMINAL: frozenset[JobStatus] = frozenset(status for status, following in TRANSITIONS.items() if not following)
 
-SLOT_OF: dict[RunKind, Slot] = {"training": "training", "ingest": "short", "trace": "short"}
+SLOT_OF: dict[RunKind, Slot] = {
+    "training": "training",
+    "fold": "training",
+    "ingest": "short",
+    "trace": "short",
+    "plan": "short",
+}
 INQUIRIES: frozenset[RunKind] = frozenset(get_args(InquiryKind))
 
 Keep = Literal["best", "last", "none"]
@@ -26,6 +32,15 @@ Keep = Literal["best", "last", "none"]
 
 class Fenced(Exception):
     """This claim is no longer the current one: stop at once and write nothing more."""
+
+
+@dataclass(frozen=True)
+class OfJob:
+    """What a fold is of: it writes into the log of its job."""
+
+    fold: int
+    job_id: str
+    run_id: str  # of the job
 
 
 @dataclass(frozen=True)
@@ -39,8 +54,25 @@ class Claim:
     attempt: int
     memory: int
     order: str | None  # "cancel" when the job was cancelled before this claim
+    of: OfJob | None = None  # of a fold
+
+    @property
+    def fold(self) -> int | None:
+        return self.of.fold if self.of else None
+
+    @property
+    def concerns(self) -> str:
+        """Whom those wait for who wait for this run: its subject, or the job of a fold."""
+        return self.of.job_id if self.of else self.subject_id
+
+    @property
+    def log_id(self) -> str:
+        """The run whose log it writes into."""
+        return self.of.run_id if self.of else self.run_id
 
     def log_context(self) -> dict[str, Any]:
+        if self.of:
+            return {"job_id": self.of.job_id, "fold": self.fold, "run_id": self.run_id, "attempt": self.attempt}
         subjects: dict[RunKind, str] = {"training": "job_id", "ingest": "dataset_id"}
         return {subjects.get(self.kind, "inquiry_id"): self.subject_id, "run_id": self.run_id, "attempt": self.attempt}
 

@@ -1,13 +1,14 @@
 """A job or an upload enters: its rows, and its place in the queue."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Literal, get_args
 
 from sqlalchemy import ColumnElement, case, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from core import errors
-from core.database import db_now, now
+from core.database import db_now
 from core.events import NewEvent
 from core.ids import new_id
 from core.lifecycle.moves import log, status_event
@@ -20,7 +21,7 @@ from core.settings import settings
 from core.spec import TrainingSpec
 from core.spec.data import HeldOutPart, PartName
 from core.start import Start, StartFrom
-from core.tables import Dataset, Job, Project, Run, RunKind, Worker
+from core.tables import Dataset, Fold, Job, Project, Run, RunKind, Worker
 
 
 def submit_dataset(session: Session, dataset: Dataset) -> Dataset:
@@ -42,9 +43,10 @@ def submit_job(session: Session, job: Job, start_from: StartFrom | None = None) 
     if resolved is not None:
         job.resolved_spec, job.outputs = resolved.spec, resolved.outputs
         job.warnings = [warning.model_dump(mode="json") for warning in resolved.warnings]
-    epochs = TrainingSpec.model_validate(job.spec).training.epochs
+    asked = TrainingSpec.model_validate(job.spec)
+    epochs, folds = asked.training.epochs, asked.split.folds or 0
     job.status, job.phase = "queued", "waiting_for_dataset" if waits else None
-    job.progress = {"epoch": 0, "epochs": epochs, "step": 0, "fraction": 0.0, "eta_seconds": None}
+    job.progress = {"epoch": 0, "epochs": epochs * (folds + 1), "step": 0, "fraction": 0.0, "eta_seconds": None}
     session.add(job)
     session.flush()
     run = add_run(
@@ -52,13 +54,35 @@ def submit_job(session: Session, job: Job, start_from: StartFrom | None = None) 
         "training",
         job.id,
         job.project_id,
-        status="waiting" if waits else "queued",
+        status="waiting" if waits or folds else "queued",
         memory=0 if resolved is None else resolved.memory,
         priority=job.priority,
     )
     warnings = [NewEvent("warning", dict(warning)) for warning in job.warnings]
     log(session, run.id, [status_event("queued", job.phase), *warnings])
+    if resolved is not None:
+        add_folds(session, run, resolved)
     return job
+
+
+def add_folds(session: Session, run: Run, resolved: Resolved) -> None:
+    """The folds that are trained before the network of all rows, whose `run` waits for them; in order, for those of one
+    moment are claimed by their ids.
+    """
+    for number in range(1, (resolved.spec.split.folds or 0) + 1):
+        fold = Fold(id=new_id("fold"), job_id=run.subject_id, number=number, epochs=resolved.spec.training.epochs)
+        session.add(fold)
+        session.flush()
+        add_run(
+            session,
+            "fold",
+            fold.id,
+            run.project_id,
+            status="queued",
+            memory=resolved.memory,
+            priority=run.priority,
+            queued_at=run.queued_at,
+        )
 
 
 def resolve_new(session: Session, job: Job, start_from: StartFrom | None, *, hold: bool = False) -> Resolved | None:
@@ -143,6 +167,7 @@ def add_run(
     status: Literal["waiting", "queued"],
     memory: int,
     priority: int = 0,
+    queued_at: datetime | None = None,
 ) -> Run:
     run = Run(
         id=new_id("run"),
@@ -153,7 +178,7 @@ def add_run(
         status=status,
         memory=memory,
         priority=priority,
-        queued_at=now(session),
+        queued_at=queued_at or db_now(),
     )
     session.add(run)
     session.flush()

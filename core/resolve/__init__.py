@@ -14,6 +14,7 @@ from core.resolve import findings
 from core.resolve.choices import categories
 from core.resolve.columns import named
 from core.resolve.features import resolve_features
+from core.resolve.folds import folds_fit
 from core.resolve.held_out import HeldOut, fits_held_out, has_texts, with_targets, without_shares
 from core.resolve.memory import memory_needed
 from core.resolve.output import resolve_network
@@ -21,11 +22,12 @@ from core.resolve.split import may_be_features, ranks_whole_table, resolve_split
 from core.resolve.start import fits, taken_over
 from core.resolve.target import resolve_target, target_scale
 from core.resolve.trace import memory_of_trace
-from core.resolve.training import resolve_training
+from core.resolve.training import drawn_rows, resolve_training
 from core.resolve.widths import input_width
 from core.spec import TrainingSpec
 from core.spec.data import HeldOutPart, PartName
 from core.spec.network import MAX_PARAMETERS, parameter_count
+from core.spec.training import BestThreshold
 from core.start import Start
 
 
@@ -39,6 +41,7 @@ class Resolved:
     inputs: int  # width of the first layer's input
     embeddings: list[tuple[int, int]]  # rows and width of each table of learned vectors
     rows: dict[PartName, int]  # that have a target, by part; about so many where moments or groups stay together
+    drawn: int  # rows of an epoch: those that train, and those drawn again; about so many
 
 
 def resolve(
@@ -67,7 +70,8 @@ def resolve(
     asked_split = without_shares(spec.split, held_out)
     rows_suffice(asked_split, with_target)
     split = resolve_split(asked_split, target, by_name, warnings)
-    validates = bool(split.validation) or "validation" in held_out
+    folds_fit(split, spec.training, target, by_name, with_target, warnings)
+    validates = bool(split.validation or split.folds) or "validation" in held_out
     resolved = spec.model_copy(
         update={
             "task": target.task,
@@ -99,12 +103,18 @@ def resolve(
         )
     measured = sum(dataset.rows for dataset in held_out.values())
     reads_table = ranks_whole_table(split, by_name) or has_texts(resolved, by_name, held_out)
-    memory = memory_needed(resolved, output, parameters, inputs, rows + measured, reads_table=reads_table)
+    parts = rows_of(split, with_target, {part: with_targets(target, other) for part, other in held_out.items()})
+    memory = memory_needed(
+        resolved, output, parameters, inputs, rows + measured, train=parts["train"], reads_table=reads_table
+    )
     if spec.trace is not None:
         memory += memory_of_trace(spec.trace, network, parameters, inputs)
     outputs = {"task": target.task, "classes": target.classes, "names": spec.targets}
-    parts = rows_of(split, with_target, {part: with_targets(target, other) for part, other in held_out.items()})
-    return Resolved(resolved, outputs, warnings, memory, parameters, inputs, embeddings, parts)
+    if (threshold := resolved.training.threshold) is not None:
+        number = 0.5 if isinstance(threshold, BestThreshold) else threshold  # until it is chosen
+        outputs["thresholds"] = [number] * (len(spec.targets) if target.task == "multilabel" else 1)
+    drawn = drawn_rows(resolved.training, target, parts["train"])
+    return Resolved(resolved, outputs, warnings, memory, parameters, inputs, embeddings, parts, drawn)
 
 
 def _sample_weight(name: str, targets: Sequence[Column], by_name: dict[str, Column]) -> Column:

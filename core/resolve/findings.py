@@ -103,12 +103,13 @@ def _classes(resolved: TrainingSpec, target: Target) -> Iterable[Warning]:
         ordered = sorted(rows.items(), key=lambda pair: pair[1])
         (rarest, fewest), (common, most) = ordered[0], ordered[-1]
         uneven = most >= DOMINANT * total or fewest < RARE * total / len(rows)
-        if uneven and resolved.training.class_weights is None:
+        if uneven and resolved.training.class_weights is None and resolved.training.oversample is None:
             yield Warning(
                 code="class_imbalance",
                 message=f"`{common}` are {most / total:.1%} of the rows, and `{rarest}` {fewest / total:.1%}: saying "
                 f"`{common}` always is right that often, so accuracy and loss say little of the rare ones. Set "
-                "`training.class_weights` to `balanced`, or watch a metric that counts each class the same.",
+                "`training.class_weights` or `training.oversample` to `balanced`, or watch a metric that counts each "
+                "class the same.",
                 column=column.name,
                 evidence={"shares": {name: round(count / total, 6) for name, count in _ends(ordered)}},
             )

@@ -22,6 +22,8 @@ class HeldOut:
 
 def without_shares(split: Split, held_out: Mapping[HeldOutPart, HeldOut]) -> Split:
     """The split of the training dataset: a part that has a dataset of its own takes no rows of it."""
+    if split.folds and "validation" in held_out:
+        raise _at("/validation_dataset_id", "Each fold validates in its turn: leave the validation dataset out.")
     for part in held_out:
         pointer = f"/spec/split/{part}"
         if split.method == "column":

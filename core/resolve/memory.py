@@ -1,8 +1,11 @@
 """What a training takes, by arithmetic."""
 
+from collections.abc import Sequence
+
 from core.resolve.trace import memory_of_trace
 from core.spec import TrainingSpec
-from core.spec.network import Output, widths
+from core.spec.activations import Plain
+from core.spec.network import AnyLayer, Dense, Output, flat
 from core.spec.optimizers import (
     Adadelta,
     Adafactor,
@@ -21,24 +24,59 @@ from core.spec.optimizers import (
 MIB = 1024 * 1024
 SINGLE = 4  # bytes of a float32
 COPIES_EXPORTED = 6  # of the weights at once, while `network.onnx` is made and opened; the optimizer is gone by then
-BYTES_A_ROW = 128  # while a split is drawn, or a column read
+BYTES_A_ROW = 128  # while a split by a column or folds are drawn, or a column read
 READER = 256 * MIB  # of tables, for a column that is in no array
+# Measured with torch 2.13 and glibc: of what is freed, the allocator keeps several times what is in use.
+BASE = 16 * MIB  # pages of the forkserver that a child writes to, and what each training takes
+MEASURING = 3 * MIB  # by scikit-learn
+MEASURED_BY_US: frozenset[str] = frozenset({"accuracy", "rmse", "mae", "r2"})
+COLUMNS_AT_ONCE = 64  # while columns become rows
+TRAINED, TRAINED_BY_LBFGS = 3.5, 7.0  # times the activations of a batch: forward and backward
+EVALUATED_ROWS, EVALUATED = 1024, 2  # at once; times what goes into a layer and comes out
 
 
 def memory_needed(
-    spec: TrainingSpec, output: Output, parameters: int, inputs: int, rows: int, *, reads_table: bool
+    spec: TrainingSpec, output: Output, parameters: int, inputs: int, rows: int, *, train: int, reads_table: bool
 ) -> int:
-    """Bytes: weights, gradients, the optimizer's state and kept copies; activations of a batch; the data.
+    """Bytes that a training process takes at its peak, beside what it shares with its forkserver: all rows,
+    and the more of what trains and what evaluates; or the `train` rows, and what loads them.
 
-    Measured against real processes (`docs/performance.md`): 1.25 x the sum + 128 MiB covered all of them; 256 MiB is
-    torch itself.
+    Measured against real processes by `benchmarks/plans.py`: within 30 % of each (`docs/performance.md`).
     """
     training = spec.training
-    row = widths(spec.network.layers or [], output, inputs)
-    batch = rows if isinstance(training.optimizer, Lbfgs) else min(training.batch_size, rows)
-    copies = max(4 + slots(training.optimizer) + (2 if training.ema_decay else 0), COPIES_EXPORTED)
-    state = SINGLE * (copies * parameters + 4 * batch * sum(row) + rows * (2 * (inputs + 2) + 3 * output.units))
-    return int(1.25 * state) + (_of_reader(rows) if reads_table else 0) + 384 * MIB
+    takes_all = isinstance(training.optimizer, Lbfgs)
+    batch = train if takes_all else min(training.batch_size, train)
+    hidden = _activations(spec.network.layers or [], inputs)
+    a_row = SINGLE * (inputs + 4 * output.units) + BYTES_A_ROW // 4
+    loading = train * (a_row + SINGLE * min(COLUMNS_AT_ONCE, inputs))
+    copies = 4 + slots(training.optimizer, training.epochs) + (2 if training.ema_decay else 0)
+    copies += (training.accumulate > 1) + (training.precision == "bfloat16")
+    weights = SINGLE * max(copies, COPIES_EXPORTED) * parameters
+    kept = int(SINGLE * batch * (inputs + (TRAINED_BY_LBFGS if takes_all else TRAINED) * (sum(hidden) + output.units)))
+    evaluated = SINGLE * min(EVALUATED_ROWS, rows) * EVALUATED * 2 * max([*hidden, output.units])
+    drawn = BYTES_A_ROW * rows if spec.split.folds else 0
+    measured = MEASURING if set(training.metrics or []) - MEASURED_BY_US else 0
+    peak = max(loading, drawn, rows * a_row + weights + max(kept, evaluated))
+    return BASE + measured + peak + (_of_reader(rows) if reads_table else 0)
+
+
+def _activations(layers: Sequence[AnyLayer], inputs: int) -> list[int]:
+    """The width of whatever comes out of a layer or of its activation."""
+    found, width = list[int](), inputs
+    for layer in flat(layers):
+        if isinstance(layer, Dense):
+            width = layer.units
+            found += [width] if layer.activation == Plain(name="linear") else [width, width]
+        else:
+            found.append(width)
+    return found
+
+
+def address_space(memory: int) -> int:
+    """Bytes that a process may map which is planned to take so much: what is mapped is not all used, and a plan is not
+    exact. Beyond this it is ended.
+    """
+    return int(1.25 * memory) + 256 * MIB
 
 
 def _of_reader(rows: int) -> int:
@@ -57,8 +95,8 @@ def memory_of_update(spec: TrainingSpec, parameters: int, inputs: int, rows: int
     return int(1.25 * (state + table)) + (_of_reader(rows) if spec.split.by else 0) + written + 384 * MIB
 
 
-def slots(optimizer: AnyOptimizer) -> int:
-    """Numbers that an optimizer keeps for each parameter."""
+def slots(optimizer: AnyOptimizer, epochs: int = 100) -> int:
+    """Numbers that an optimizer keeps for each parameter, at the end of so many epochs."""
     match optimizer:
         case Sgd():
             return 1 if optimizer.momentum else 0
@@ -71,4 +109,4 @@ def slots(optimizer: AnyOptimizer) -> int:
         case Adagrad() | Adafactor():
             return 1
         case Lbfgs():
-            return 2 * optimizer.history_size + 6
+            return 2 * min(optimizer.history_size, epochs * optimizer.max_iter) + 6

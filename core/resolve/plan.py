@@ -1,4 +1,4 @@
-"""What a training will be, by arithmetic: its layers as the weights file names them, and its steps."""
+"""What a training will be, by arithmetic: its layers as the weights file names them, its steps, and its folds."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -19,6 +19,16 @@ class PlannedLayer:
     activation: str | None
     output_shape: list[int]  # of one row
     parameters: int
+
+
+@dataclass(frozen=True)
+class PlannedFold:
+    """One network of a cross-validation."""
+
+    fold: int
+    train: int  # rows; about so many where groups stay together
+    validation: int  # rows
+    steps: int  # weight updates, at most
 
 
 def layer_table(
@@ -66,8 +76,20 @@ def _applied(name: str, activation: AnyActivation, width: int) -> PlannedLayer:
     return PlannedLayer(name, "activation", activation.name, [width], int(isinstance(activation, Prelu)))
 
 
+def planned_folds(spec: TrainingSpec, rows: int) -> list[PlannedFold]:
+    """The folds of `rows` that do not test, with the sizes that scikit-learn gives them; `spec` is resolved."""
+    folds = spec.split.folds or 0
+    sizes = [rows // folds + (number < rows % folds) for number in range(folds)]
+    return [
+        PlannedFold(number, rows - size, size, steps_of(spec, rows - size)[1]) for number, size in enumerate(sizes, 1)
+    ]
+
+
 def steps_of(spec: TrainingSpec, rows: int) -> tuple[int, int]:
-    """Weight updates an epoch and at most in all, without those of a refit; `spec` is resolved, `rows` train."""
+    """Weight updates an epoch and at most in all of one network, without those of a refit.
+
+    `spec` is resolved, `rows` train.
+    """
     training = spec.training
     if isinstance(training.optimizer, Lbfgs):
         an_epoch = 1

@@ -5,13 +5,16 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, Strict, model_validator
 
 from core.spec.losses import Auto, Loss
-from core.spec.metrics import Metric, Monitor
+from core.spec.metrics import METRIC_SYNONYMS, Metric, Monitor
 from core.spec.optimizers import Adam, Optimizer
 from core.spec.schedules import ConstantRate, Schedule
 from core.spec.values import (
     INTEGRAL,
+    NUMBER,
+    NUMBER_OR_OBJECT,
     OBJECT,
     TEXT,
+    TEXT_OR_NUMBER,
     TEXT_OR_OBJECT,
     Flag,
     Label,
@@ -35,6 +38,21 @@ Epoch = Annotated[int, Strict(), Field(ge=0, le=100_000), INTEGRAL]
 TracedRows = Annotated[int, Strict(), Field(ge=1, le=32), INTEGRAL]
 Weights = dict[Label, Positive]
 ClassWeights = Annotated[Annotated[Literal["balanced"], TEXT] | Annotated[Weights, OBJECT], TEXT_OR_OBJECT]
+ShareOfLargest = Annotated[Number, Field(gt=0, le=1)]
+Oversample = Annotated[Annotated[Literal["balanced"], TEXT] | Annotated[ShareOfLargest, NUMBER], TEXT_OR_NUMBER]
+ThresholdMetric = Literal["accuracy", "balanced_accuracy", "f1", "matthews_corrcoef", "cohen_kappa"]
+
+
+class BestThreshold(Part):
+    """The threshold with the best value of a metric on the validation rows, with the weights that are kept."""
+
+    metric: Annotated[ThresholdMetric, one_of(ThresholdMetric, METRIC_SYNONYMS)] = Field(
+        description="What it is chosen for."
+    )
+
+
+Probability = Annotated[Number, Field(gt=0, lt=1)]
+Threshold = Annotated[Annotated[Probability, NUMBER] | Annotated[BestThreshold, OBJECT], NUMBER_OR_OBJECT]
 
 
 class Stop(Part):
@@ -43,7 +61,9 @@ class Stop(Part):
     )
     target_monitor: LossMonitor = Field(default="train_loss", description="Which loss `target_loss` is compared with.")
     patience: Annotated[int, Strict(), Field(ge=1, le=100_000), INTEGRAL] | None = Field(
-        default=None, description="Training ends after this many epochs without a better `monitor`."
+        default=None,
+        description="Training ends after this many epochs without a better `monitor`. 15 where there are validation "
+        "rows and nothing else says when to end: `epochs`, `steps`, `schedule`, `target_loss` or `max_seconds`.",
     )
     min_delta: NotNegative = Field(
         default=0.0, description="How much better than the best so far counts as better, for `patience`."
@@ -69,7 +89,7 @@ class Training(Part):
     accumulate: Annotated[int, Strict(), Field(ge=1, le=10_000), INTEGRAL] = Field(
         default=1, description="Batches a weight update: their gradient is that of one batch of all their rows."
     )
-    epochs: Epoch = Field(default=50, description="Passes over the training rows at most; 0 only with `start_from`.")
+    epochs: Epoch = Field(default=100, description="Passes over the training rows at most; 0 only with `start_from`.")
     steps: Annotated[int, Strict(), Field(ge=1, le=2**53 - 1), INTEGRAL] | None = Field(
         default=None, description="Weight updates at most; training ends with the epoch's part that they fill."
     )
@@ -77,6 +97,17 @@ class Training(Part):
         default=None,
         description="What a row of each class counts in the loss, by class; `balanced` makes all classes count the "
         "same. A class that is not named counts 1.",
+    )
+    oversample: Oversample | None = Field(
+        default=None,
+        description="Draws rows of small classes again in each epoch, until every class has this share of the rows of "
+        "the largest one; `balanced` is 1. Training rows only.",
+    )
+    threshold: Threshold | None = Field(
+        default=None,
+        description="Of two classes, or of labels: the second class, or the label, is said where its probability is "
+        "above this; or the metric that the threshold is chosen for on the validation rows. 0.5 unless said "
+        "otherwise.",
     )
     clip_norm: Annotated[Value, Field(gt=0)] | None = Field(
         default=None, description="The gradient of all weights together is scaled down to this length."
@@ -109,6 +140,12 @@ class Training(Part):
         default=None, description="Epochs an epoch event; 1 up to 10,000 epochs, so that a log stays readable."
     )
     log_layers: Flag = Field(default=False, description="Whether events show gradient and weights of each layer.")
+
+    @property
+    def says_when_to_end(self) -> bool:
+        """So that nothing is cut short that was asked for: epochs, an error to reach, a rate that falls to the end."""
+        said = self.model_fields_set & {"epochs", "steps", "schedule"}
+        return bool(said or self.stop.model_fields_set & {"patience", "target_loss", "max_seconds"})
 
     @model_validator(mode="after")
     def one_way_to_clip(self) -> "Training":

@@ -119,7 +119,9 @@ def rises(values: Sequence[float], name: str) -> None:
 
 # Marks of a field that takes JSON of two types: they stand in the place where pydantic found an error, and in no
 # pointer. No key of a body is one of them, for none holds a NUL.
-TEXT, LIST, OBJECT = Tag("\0text"), Tag("\0list"), Tag("\0object")
+TEXT, LIST, OBJECT, NUMBER = Tag("\0text"), Tag("\0list"), Tag("\0object"), Tag("\0number")
 TEXT_OR_LIST = Discriminator(lambda value: LIST.tag if isinstance(value, list) else TEXT.tag)
 TEXT_OR_OBJECT = Discriminator(lambda value: OBJECT.tag if isinstance(value, dict) else TEXT.tag)
-JSON_TYPES = {TEXT.tag, LIST.tag, OBJECT.tag}
+TEXT_OR_NUMBER = Discriminator(lambda value: TEXT.tag if isinstance(value, str) else NUMBER.tag)
+NUMBER_OR_OBJECT = Discriminator(lambda value: OBJECT.tag if isinstance(value, dict | Part) else NUMBER.tag)
+JSON_TYPES = {TEXT.tag, LIST.tag, OBJECT.tag, NUMBER.tag}

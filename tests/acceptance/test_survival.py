@@ -57,7 +57,10 @@ def _result(serve: Serve, job: dict[str, Any]) -> dict[str, Any]:
     return {
         "weights": next(one["sha256"] for one in listed if one["name"] == "weights.safetensors"),
         "report": next(one["sha256"] for one in listed if one["name"] == "report.json"),
-        "epochs": [{name: value for name, value in facts.items() if name not in timing} for facts in epochs],
+        "epochs": sorted(
+            ({name: value for name, value in facts.items() if name not in timing} for facts in epochs),
+            key=lambda facts: (facts.get("fold", 0), facts["epoch"]),  # folds are trained beside each other
+        ),
         "best": job["best"],
     }
 
@@ -126,6 +129,27 @@ def test_a_job_survives_the_death_of_its_worker(breakable: Serve, undisturbed: d
         ("succeeded", None),
     ]
     assert not training.is_running()
+
+
+def test_a_cross_validation_survives_the_death_of_its_worker_in_mid_fold(breakable: Serve) -> None:
+    dataset_id = breakable.upload(PENGUINS)["id"]
+    spec = SPEC | {"split": {"folds": 3}, "training": SPEC["training"] | {"epochs": 150}}
+    undisturbed = breakable.finished(breakable.submit(dataset_id, spec)["id"])
+    job_id = str(breakable.submit(dataset_id, spec)["id"])
+    wait_until(lambda: any(one["type"] == "checkpoint" for one in breakable.events(job_id)), 60, "a checkpoint")
+    epoch = _epoch(breakable, job_id)
+
+    _kill(breakable.child("worker"))
+    _goes_on(breakable, job_id, epoch, time.monotonic())
+
+    ended = _ends_as_if_nothing_had_happened(breakable, job_id, _result(breakable, undisturbed))
+    assert ended["cross_validation"] == undisturbed["cross_validation"]
+    lost = [one["fold"] for one in ended["attempts"] if one["outcome"] == "lost"]
+    again = {one["fold"]: one for one in ended["attempts"] if one["number"] == 2}
+    assert lost
+    assert None not in lost
+    assert set(again) == set(lost)
+    assert any(one["resumed_from_epoch"] for one in again.values())
 
 
 def test_a_job_does_not_notice_the_death_of_the_broker(breakable: Serve, undisturbed: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ RANDOM = {
     "dataset": "ds_01m85aed7remsr4cmx2hj3ac69",
     "job": "job_01m85aedgree8bzrywp47by84p",
     "trace": "inq_01m85aedgree8bzrywp47by84p",
+    "plan": "inq_01m85aedgree8bzrywp47by84q",
 }  # nobody has these
 
 

@@ -92,6 +92,19 @@ def test_the_same_bytes_twice_are_two_datasets(serve: Serve) -> None:
     assert first["sha256"] == second["sha256"]
 
 
+def test_the_same_bytes_of_another_project_are_no_ones_business(serve: Serve, neighbour: Api) -> None:
+    table = TABLE + b"60,no\n"  # of no other test
+    alone = post_table(serve, table)
+    answer = neighbour.http.post("/v1/datasets", content=table, headers={"Content-Type": "text/csv"})
+
+    assert (alone.status_code, answer.status_code) == (201, 201)
+    first, second = alone.json(), answer.json()
+    assert first["id"] != second["id"]
+    assert {**first, "id": "", "created_at": "", "links": ""} == {**second, "id": "", "created_at": "", "links": ""}
+    assert serve.http.delete(f"/v1/datasets/{first['id']}").status_code == 204
+    assert neighbour.http.get(f"/v1/datasets/{second['id']}/content").status_code == 200
+
+
 # --- refused ----------------------------------------------------------------------------------------------------------
 
 UNREADABLE: dict[str, tuple[bytes, str, dict[str, Any]]] = {

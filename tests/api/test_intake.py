@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import io
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,7 +20,7 @@ import pytest
 
 from tests.api.asking import TABLE, post_job, post_table, problem
 from tests.api.conftest import SHORT
-from tests.running import Api, Serve
+from tests.running import Api, Serve, wait_until
 
 ROWS = [{"x": number, "y": "yes" if number % 3 else "no"} for number in range(60)]
 NAMES = ["x", "y"]
@@ -486,3 +487,25 @@ def test_a_digest_that_is_none_is_refused(serve: Serve, stated: str) -> None:
     headers = {"Content-Type": "text/csv", "Content-Digest": stated}
 
     problem(serve.http.post("/v1/datasets", content=TABLE, headers=headers), 400, "invalid_request")
+
+
+# --- a reader that dies ---------------------------------------------------------------------------------------------
+
+
+def test_a_reader_that_dies_is_an_unparseable_dataset_and_nothing_else(own_serve: Serve) -> None:
+    large = b"a,b\n" + b"".join(b"%d.5,k%d\n" % (row, row) for row in range(1_500_000))
+    dataset_id = post_table(own_serve, large, wait=0).json()["id"]
+
+    for _ in range(2):  # the second time it is given up
+        reader = own_serve.child("training")
+        reader.send_signal(signal.SIGSEGV)
+        wait_until(lambda: not reader.is_running(), 20, "the end of the reader")  # noqa: B023
+
+    kept = wait_until(
+        lambda: (found := own_serve.http.get(f"/v1/datasets/{dataset_id}").json())["status"] == "invalid" and found,
+        30,
+        "the refusal",
+    )
+    assert kept["error"]["code"] == "dataset_unparseable"
+    problem(own_serve.http.get(f"/v1/datasets/{dataset_id}/rows"), 422, "dataset_unparseable")
+    assert post_table(own_serve, TABLE, wait=60).status_code == 201

@@ -105,7 +105,7 @@ def test_network_task_and_features_are_those_of_the_earlier_job_unless_said(
     assert {part: resolved[part] for part in ("network", "features", "task")} == {
         part: earlier[part] for part in ("network", "features", "task")
     }
-    assert resolved["training"]["epochs"] == 50
+    assert resolved["training"]["epochs"] == 100
     serve.finished(job["id"])
 
 

@@ -9,12 +9,13 @@ from typing import Any, TypeVar
 from sqlalchemy import func, select, update
 
 from core import database, lifecycle
+from core.cross_validation import summary
 from core.database import db_now
 from core.ids import new_id
 from core.lifecycle import Capacity, Claim, MadeFile
 from core.profile import Column
 from core.storage import upload_key
-from core.tables import Attempt, Dataset, Event, Inquiry, Job, Project, Row, Run
+from core.tables import Attempt, Dataset, Event, Fold, Inquiry, Job, Project, Row, Run
 
 Done = TypeVar("Done")
 
@@ -63,9 +64,15 @@ def make_dataset(project_id: str, *, ready: bool = True, upload_of: str | None =
 
 
 def make_job(
-    project_id: str, dataset_id: str | None = None, *, priority: int = 0, target: str = "species", **held_out: str
+    project_id: str,
+    dataset_id: str | None = None,
+    *,
+    priority: int = 0,
+    target: str = "species",
+    folds: int | None = None,
+    **held_out: str,
 ) -> str:
-    """A submitted job."""
+    """A submitted job, cross-validated where it has folds."""
     dataset_id = dataset_id or make_dataset(project_id)
     with database.writing() as session:
         job = Job(
@@ -73,7 +80,7 @@ def make_job(
             project_id=project_id,
             dataset_id=dataset_id,
             **held_out,
-            spec={"target": target},
+            spec={"target": target, "split": {"folds": folds}},
             priority=priority,
             created_at=database.now(session),
         )
@@ -146,6 +153,11 @@ def inquiry_row(inquiry_id: str) -> Inquiry:
         return session.get_one(Inquiry, inquiry_id)
 
 
+def fold_rows(job_id: str) -> list[Fold]:
+    with database.reading() as session:
+        return list(session.scalars(select(Fold).where(Fold.job_id == job_id).order_by(Fold.number)))
+
+
 def run_row(subject_id: str) -> Run:
     with database.reading() as session:
         return session.scalars(select(Run).where(Run.subject_id == subject_id)).one()
@@ -202,6 +214,7 @@ def check_rows() -> None:
         runs = session.scalars(select(Run)).all()
         jobs = {job.id: job for job in session.scalars(select(Job))}
         inquiries = {inquiry.id: inquiry for inquiry in session.scalars(select(Inquiry))}
+        folds = {fold.id: fold for fold in session.scalars(select(Fold).order_by(Fold.job_id, Fold.number))}
         projects = session.scalars(select(Project)).all()
         attempts = session.scalars(select(Attempt).order_by(Attempt.number)).all()
         events = session.scalars(select(Event).order_by(Event.run_id, Event.seq)).all()
@@ -213,7 +226,7 @@ def check_rows() -> None:
         assert project.queued == counted[project.id, "queued"], "the counter of queued runs is wrong"
         assert project.running == counted[project.id, "running"], "the counter of running runs is wrong"
 
-    for run in runs:
+    for run in sorted(runs, key=lambda one: one.kind == "fold"):
         mine = [attempt for attempt in attempts if attempt.run_id == run.id]
         assert [attempt.number for attempt in mine] == list(range(1, run.attempt + 1))
         open_attempts = [attempt.number for attempt in mine if attempt.outcome == "running"]
@@ -223,13 +236,21 @@ def check_rows() -> None:
         log = [event for event in events if event.run_id == run.id]
         assert [event.seq for event in log] == list(range(1, run.next_seq)), "the numbers of events have a gap"
         if run.kind == "training":
-            _check_job(jobs[run.subject_id], run, log)
+            own = [fold for fold in folds.values() if fold.job_id == run.subject_id]
+            _check_job(jobs[run.subject_id], run, log, own)
+        elif run.kind == "fold":
+            job_run = next(one for one in runs if one.subject_id == folds[run.subject_id].job_id)
+            assert not log, "a fold has no log of its own"
+            assert run.status == "ended" or job_run.status == "waiting", "a fold is left behind"
+            trained = bool(mine) and mine[-1].outcome == "succeeded"
+            assert trained == (folds.pop(run.subject_id).result is not None)
         elif run.kind in lifecycle.INQUIRIES:
             _check_inquiry(inquiries.pop(run.subject_id), run)
     assert not inquiries, "a question that nobody will answer"
+    assert not folds, "a fold that nobody will train"
 
 
-def _check_job(job: Job, run: Run, log: list[Event]) -> None:
+def _check_job(job: Job, run: Run, log: list[Event], folds: list[Fold]) -> None:
     ended = job.status in lifecycle.TERMINAL
     assert ended == (run.status == "ended") == (job.finished_at is not None)
     assert [event.type for event in log].count("end") == (1 if ended else 0)
@@ -238,10 +259,15 @@ def _check_job(job: Job, run: Run, log: list[Event]) -> None:
     if ended:
         assert log[-1].type == "end"
         facts = {"status": job.status, "stop_reason": job.stop_reason, "error": job.error, "test": job.test}
-        assert log[-1].data == facts
+        assert log[-1].data == {**facts, "cross_validation": summary(folds)}
         assert (job.status == "failed") == (job.error is not None)
     else:
-        fitting = {"waiting": {"queued"}, "queued": {"queued", "cancelling"}, "running": {"running", "cancelling"}}
+        begun = {"running"} if folds else set()  # by a fold, while the run of the job itself waits
+        fitting = {
+            "waiting": {"queued"} | begun,
+            "queued": {"queued", "cancelling"},
+            "running": {"running", "cancelling"},
+        }
         assert job.status in fitting[run.status]
     assert (job.cancel_requested_at is not None) <= (job.status in ("cancelling", "cancelled"))
     assert (job.cancel_requested_at is not None) == (run.stop_order == "cancel")

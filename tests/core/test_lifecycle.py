@@ -83,7 +83,8 @@ def test_a_submitted_job_is_queued_and_says_so_in_its_first_event(project: str) 
     assert (job.status, job.phase, run.status, run.attempt) == ("queued", None, "queued", 0)
     assert job.resolved_spec is not None
     assert job.resolved_spec.training.loss.name == "binary_cross_entropy"
-    assert job.outputs == {"task": "classification", "classes": ["a", "b"], "names": ["species"]}
+    two = {"classes": ["a", "b"], "thresholds": [0.5]}
+    assert job.outputs == {"task": "classification", "names": ["species"], **two}
     assert [(event.seq, event.type, event.attempt) for event in events_of(run.id)] == [(1, "status", 0)]
 
 

@@ -64,10 +64,10 @@ class Lifecycle(RuleBasedStateMachine):
     # --- users ------------------------------------------------------------------------------------------------
 
     @precondition(lambda self: len(self.jobs) < MAX_JOBS)
-    @rule(pick=PICK, priority=st.integers(-1, 1))
-    def submit(self, pick: int, priority: int) -> None:
+    @rule(pick=PICK, priority=st.integers(-1, 1), folds=st.sampled_from([None, None, 2, 3]))
+    def submit(self, pick: int, priority: int, folds: int | None) -> None:
         project = self.projects[pick % 2]
-        self.jobs.append(make_job(project, self.datasets[project], priority=priority))
+        self.jobs.append(make_job(project, self.datasets[project], priority=priority, folds=folds))
 
     @precondition(lambda self: self.jobs)
     @rule(pick=PICK, force=st.booleans())
@@ -76,6 +76,7 @@ class Lifecycle(RuleBasedStateMachine):
         try:
             cancel(job.project_id, job.id, force=force)
             self.accepted.add(job.id)
+            self.let_go()
         except errors.JobAlreadyTerminal:
             assert job.status in ("succeeded", "failed")
 
@@ -92,7 +93,7 @@ class Lifecycle(RuleBasedStateMachine):
         held = claim(worker)
         if held is not None:
             assert held.run_id not in self.holders, "two workers hold one run"
-            assert (held.order == "cancel") == (held.subject_id in self.accepted)
+            assert (held.order == "cancel") == (held.concerns in self.accepted)
             self.holders[held.run_id] = held
             self.claims.append(held)
 
@@ -109,6 +110,14 @@ class Lifecycle(RuleBasedStateMachine):
         if ends:
             del self.holders[held.run_id]
             self.silent.discard(held.run_id)
+            self.let_go()
+
+    def let_go(self) -> None:
+        """The end of a job is that of its folds, whoever holds them."""
+        for run_id, held in list(self.holders.items()):
+            if held.fold is not None and job_row(held.concerns).status in lifecycle.TERMINAL:
+                del self.holders[run_id]
+                self.silent.discard(run_id)
 
     @precondition(lambda self: self.claims)
     @rule(pick=PICK)
@@ -175,12 +184,13 @@ class Lifecycle(RuleBasedStateMachine):
     def sweep(self) -> None:
         rescued = set(do(lifecycle.rescue_dead))
 
-        expected = {self.holders[run_id].subject_id for run_id in self.silent}
+        expected = {self.holders[run_id].concerns for run_id in self.silent}
         assert expected <= rescued
         assert rescued - expected <= self.accepted, "only cancels past their grace are cut off besides"
         for run_id in self.silent:
             del self.holders[run_id]
         self.silent.clear()
+        self.let_go()
 
     # --- what is true after each step -------------------------------------------------------------------------
 
@@ -216,6 +226,8 @@ class Lifecycle(RuleBasedStateMachine):
 def _succeed(held: Claim) -> None:
     if held.kind == "trace":
         do(lifecycle.inquiry_answered, held, {"trace.json": {"sha256": "0" * 64, "bytes": 2}})
+    elif held.fold is not None:
+        do(lifecycle.fold_trained, held, {"rows": 1, "epoch": 1, "stop_reason": "completed", "loss": 0.5})
     else:
         succeed(held)
 

@@ -36,7 +36,8 @@ def test_words_and_booleans_are_classes(target: Column) -> None:
     found = resolved([LENGTH, target], "y")
 
     assert found.spec.task == "classification"
-    assert found.outputs == {"task": "classification", "classes": target.values, "names": ["y"]}
+    threshold = {"thresholds": [0.5]} if len(target.values or []) == 2 else {}
+    assert found.outputs == {"task": "classification", "classes": target.values, "names": ["y"], **threshold}
     assert codes(found) == []
 
 

@@ -423,3 +423,19 @@ def test_large_numbers_that_are_not_scaled_are_said_in_a_warning() -> None:
     ]
 
     assert codes == [[], [("target_not_scaled", "price")]]
+
+
+def test_cyclic_said_alone_comes_beside_the_parts_that_are_found() -> None:
+    found = choice(date("d"), {"cyclic": ["minute"]})
+
+    assert found["cyclic"] == ["minute"]
+    assert "minute" in found["parts"]
+    assert set(choice(date("d"))["parts"]) <= set(found["parts"])
+
+
+def test_cyclic_of_a_column_is_refused_where_the_parts_of_all_dates_lack_it() -> None:
+    with pytest.raises(errors.FeatureNotSupported) as refused:
+        choice(date("d"), {"cyclic": ["month"]}, datetimes={"parts": ["hour"]})
+
+    (found,) = refused.value.errors
+    assert found["pointer"] == "/spec/features/columns/d/cyclic"

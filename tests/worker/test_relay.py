@@ -81,6 +81,36 @@ def test_a_diagnosis_that_was_lost_behind_its_epoch_is_written_after_the_rescue(
     assert _log(held) == [("epoch", 1), ("epoch", 2), ("diagnosis", 2), ("epoch", 3)]
 
 
+def test_a_fold_that_is_rescued_repeats_nothing_and_knows_its_own_epochs(database_url: str) -> None:
+    job_id = factories.make_job(factories.make_project(), folds=2)
+    first, second = claimed(), claimed()
+    _write(first, _epoch(1), _epoch(2))
+    _write(second, _epoch(1, loss=0.9))
+    expire(first)
+    do(lifecycle.rescue_dead)
+
+    _write(claimed(), _epoch(2), _epoch(3))
+
+    told = [
+        (event.type, event.data["fold"], event.data["epoch"])
+        for event in events_of(factories.run_row(job_id).id)
+        if event.type in ("epoch", "rewound")
+    ]
+    assert told == [("epoch", 1, 1), ("epoch", 1, 2), ("epoch", 2, 1), ("epoch", 1, 3)]
+    assert factories.job_row(job_id).progress["epoch"] == 4
+    factories.check_rows()
+
+
+def test_progress_of_the_last_network_goes_on_from_that_of_the_folds(held: Claim) -> None:
+    relay = Relay(held, 4, before=(30, 90))
+
+    relay.log(_epoch(1))
+    relay.write_out()
+
+    shown = factories.job_row(held.subject_id).progress
+    assert shown == {"epoch": 31, "epochs": 34, "step": 91, "fraction": 0.911765, "eta_seconds": 3.0}
+
+
 def test_a_rewound_log_hears_its_diagnoses_anew(held: Claim) -> None:
     _write(held, _epoch(1), _epoch(2), _diagnosis(2))
 

@@ -32,6 +32,7 @@ FEATURES: dict[str, dict[str, Any]] = {
     },
     "average": {"ema_decay": 0.8},
     "accumulation": {"accumulate": 2},
+    "oversampling": {"oversample": "balanced"},
     "metrics": {"metrics": ["accuracy", "log_loss"], "stop": {"monitor": "train_accuracy"}},
     "bounds": {"layers": [{**DENSE, "l2": 0.01, "max_norm": 0.5}], "clip_norm": 0.1},
 }

@@ -12,7 +12,7 @@ import duckdb
 from core import errors
 from core.dialect import Dialect
 from core.profile import Warning
-from worker.ingest import csv_form, grammar, table
+from worker.ingest import csv_form, grammar, rows_checked, table
 from worker.ingest.columns import check_names
 from worker.ingest.compressed import expanded
 from worker.ingest.csv_form import MAX_LINE, Form
@@ -94,8 +94,9 @@ def _understand(
     if sample is not None:  # kept, as it is asked more than once
         query = f"CREATE OR REPLACE TEMP TABLE sample AS SELECT * FROM {call} LIMIT {sample}"  # noqa: S608
         desk.connection.execute(query, parameters)
-    rows, given = (call, parameters) if sample is None else ("sample", [])
-    thoughts = grammar.fitting(desk.connection, rows, given, thoughts)
+        thoughts = grammar.fitting(desk.connection, "sample", [], thoughts)
+    else:
+        thoughts = _fitting_all(desk.connection, call, parameters, thoughts)
     day_first = form.delimiter == ";" or asked.decimal == ","
     columns, doubts = grammar.settled(thoughts, asked.decimal, day_first=day_first)
     if header is None and not _is_header(desk.connection, form.first, columns):
@@ -127,6 +128,18 @@ def _understand(
     return Understood(call, parameters, names, columns, dialect, warnings)
 
 
+def _fitting_all(
+    connection: duckdb.DuckDBPyConnection, call: str, parameters: list[Any], thoughts: Sequence[Cells]
+) -> list[Cells]:
+    """What fits all rows. Most columns are what the sample showed, which one scan tells of all; few are asked anew."""
+    found = list(thoughts)
+    odd = rows_checked.misfits(connection, call, parameters, thoughts)
+    again = grammar.fitting(connection, call, parameters, [found[place] for place in odd])
+    for place, one in zip(odd, again, strict=True):
+        found[place] = one
+    return found
+
+
 def _call(source: Path, form: Form, header: bool, missing: Sequence[str]) -> tuple[str, list[Any]]:
     """The reader's call with its parameters: all columns as text, under names that say nothing."""
     columns = ", ".join(f"'c{place}': 'VARCHAR'" for place in range(len(form.first)))
@@ -155,11 +168,13 @@ def _is_header(connection: duckdb.DuckDBPyConnection, first: Sequence[str], colu
 
 
 def _write(desk: Desk, understood: Understood) -> Written:
-    cells = [
-        Cell(name, grammar.checked(one), one.sql)
-        for name, one in zip(understood.names, understood.columns, strict=True)
-    ]
-    return table.write(desk, understood.call, understood.parameters, cells, understood.dialect)
+    named = list(zip(understood.names, understood.columns, strict=True))
+    cells = [Cell(name, rows_checked.value(one), one.sql) for name, one in named]
+    where = rows_checked.condition([one for name, one in named if name not in desk.asked.columns])
+    try:
+        return table.write(desk, understood.call, understood.parameters, cells, understood.dialect, where=where)
+    except duckdb.ConversionException as error:
+        raise Misfit from error
 
 
 def _explained(source: Path, form: Form, message: str) -> errors.CsvMalformed:

@@ -58,6 +58,8 @@ class Kind:
     type: Literal["boolean", "integer", "number", "datetime", "text"]
     check: str  # whether a text is one
     cast: str  # the value of one that is
+    pattern: str | None = None  # of all texts that are, and of none that is not but for `fallible`
+    fallible: bool = False  # whether the value of a text of that pattern may be NULL: it is none then
     decimal: str | None = None  # the mark that it takes
     date_format: str | None = None
 
@@ -74,17 +76,18 @@ def _matching(pattern: str) -> str:
 def _number(mark: str) -> Kind:
     plain = "{0}" if mark == "." else "replace({0}, ',', '.')"
     # A sign alone in front of the point is known to the cast, a text of infinity too.
-    return Kind("number", _matching(NUMBER.replace("{mark}", mark)), f"CAST({plain} AS DOUBLE)", decimal=mark)
+    pattern = NUMBER.replace("{mark}", mark)
+    return Kind("number", _matching(pattern), f"CAST({plain} AS DOUBLE)", pattern, decimal=mark)
 
 
 def dated(date_format: str, shape: str | None = None) -> Kind:
     parsed = f"try_strptime({{0}}, {_plain(literal(date_format))})"
     check = _where("{0} IS NOT NULL" if shape is None else _matching(shape), parsed)
-    return Kind("datetime", check, parsed, date_format=date_format)
+    return Kind("datetime", check, parsed, shape, fallible=True, date_format=date_format)
 
 
 def _iso(pattern: str, cast: str) -> Kind:
-    return Kind("datetime", _where(_matching(pattern), cast), cast)
+    return Kind("datetime", _where(_matching(pattern), cast), cast, pattern, fallible=True)
 
 
 def _where(shape: str, parsed: str) -> str:
@@ -92,8 +95,8 @@ def _where(shape: str, parsed: str) -> str:
     return f"CASE WHEN {shape} THEN {parsed} IS NOT NULL WHEN {{0}} IS NOT NULL THEN false END"
 
 
-BOOLEAN = Kind("boolean", "lower({0}) IN ('true', 'false')", "CAST({0} AS BOOLEAN)")
-INTEGER = Kind("integer", _matching(WHOLE), "CAST({0} AS BIGINT)")
+BOOLEAN = Kind("boolean", "lower({0}) IN ('true', 'false')", "CAST({0} AS BOOLEAN)", "(?i:true|false)")
+INTEGER = Kind("integer", _matching(WHOLE), "CAST({0} AS BIGINT)", WHOLE)
 POINT, COMMA = _number("."), _number(",")
 DATE = _iso(ISO_DATE, "TRY_CAST({0} AS DATE)")
 MOMENT = _iso(f"{ISO_DATE}([ T]{ISO_TIME})?", "TRY_CAST(replace({0}, ',', '.') AS TIMESTAMP)")
@@ -135,6 +138,13 @@ class Cells:
     def text(self) -> str:
         """Spaces around a number are none of it, and part of a text."""
         return f"trim({self.sql})" if self.padded and self.kind is not TEXT else self.sql
+
+    @property
+    def rest(self) -> str:
+        """The text, and NULL for a word that means a missing value: the reader knows those without spaces around."""
+        if not (self.padded and self.used and self.kind is not TEXT):
+            return self.text
+        return f"CASE WHEN {self.text} NOT IN ({', '.join(map(literal, sorted(self.used)))}) THEN {self.text} END"
 
 
 def fitting(
@@ -225,13 +235,8 @@ def checked(one: Cells) -> str:
     """The values of a column as SQL, which stops the reader where one does not fit after all."""
     if one.kind is TEXT:
         return one.sql
-    text = one.text
-    value = one.kind.cast.format(text)
-    missing = f"{text} IS NULL"
-    if one.padded and one.used:  # the reader knows those without spaces around
-        missing = f"({missing} OR {text} IN ({', '.join(map(literal, sorted(one.used)))}))"
-    known = f"WHEN {one.kind.check.format(text)} THEN {value}"
-    return f"CASE WHEN {missing} THEN NULL {known} ELSE error('{Misfit.SAID}') END"
+    known = f"WHEN {one.kind.check.format(one.text)} THEN {one.kind.cast.format(one.text)}"
+    return f"CASE WHEN {one.rest} IS NULL THEN NULL {known} ELSE error('{Misfit.SAID}') END"
 
 
 def read_as(chosen: str, text: str, dialect: Dialect) -> str:

@@ -14,8 +14,14 @@ COMMON = 20
 PROBE = 100  # values that are looked at before a question is asked of all
 
 NUMBER = r"\s*-?\d+(\.\d+)?([eE][+-]?\d+)?\s*"
+# Digits of any script that is common in tables: Latin, Arabic, Persian, Devanagari, Bengali, full width.
+DIGIT = "[0-9\u0660-\u0669\u06f0-\u06f9\u0966-\u096f\u09e6-\u09ef\uff10-\uff19]"
+MARKS = ".,_'\u066b\u066c"
 # Digits with a sign, a separator, a unit or a base in front: what a person would read as a number.
-NUMBER_LIKE = r"[-+]?[$€£¥]?\s?(0[xXbB][0-9a-fA-F]+|\.?\d[\d.,_']*(\s\d{3})*\s?([%$€£¥]|[A-Za-z]{1,3})?)"
+NUMBER_LIKE = (
+    r"[-+]?[$€£¥]?\s?"
+    rf"(0[xXbB][0-9a-fA-F]+|\.?{DIGIT}({DIGIT}|[{MARKS}])*(\s{DIGIT}{{3}})*\s?([%$€£¥]|[A-Za-z]{{1,3}})?)"
+)
 UNIT = r"[.\s]*[%$€£¥A-Za-z]*$"
 MAX_WORDS = 5  # between numbers: more are not words for a missing one
 

@@ -11,13 +11,13 @@ import rfc8785
 from safetensors.torch import save_file
 from torch import Tensor
 
-from worker.trainer.order import TrainingOrder
+from worker.trainer.order import TableOrder
 from worker.trainer.preprocessing import Preprocessing
 from worker.trainer.split import Parts
 
 
 def write(
-    folder: Path, order: TrainingOrder, preprocessing: Preprocessing, weights: Mapping[str, Mapping[str, Tensor]]
+    folder: Path, order: TableOrder, preprocessing: Preprocessing, weights: Mapping[str, Mapping[str, Tensor]]
 ) -> None:
     """`weights` are tensors by name of the file: those that are kept, and others."""
     folder.mkdir()
@@ -38,12 +38,14 @@ def write(
 
 
 def write_report(folder: Path, report: Mapping[str, Any], parts: Parts) -> None:
-    rows = {
+    rows: dict[str, Any] = {
         "numbered_from": 0,
         "train": len(parts.train),
         "validation": parts.validation.tolist(),
         "test": parts.test.tolist(),
     }
+    if parts.folds:
+        rows["folds"] = [fold.tolist() for fold in parts.folds]
     (folder / "report.json").write_bytes(_canonical({**report, "rows": rows}))
 
 

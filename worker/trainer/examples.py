@@ -2,9 +2,31 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice, repeat
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+# Batches are gathered so many bytes of features at once, small enough to be in the cache still when their turn comes.
+GATHERED_BYTES = 512 * 1024
+
+
+class Batch(NamedTuple):
+    """The rows of one weight update, or of a part of it."""
+
+    features: Tensor
+    target: Tensor
+    codes: Tensor | None
+    weight: Tensor | None
+
+    @property
+    def weight_sum(self) -> float:
+        """What these rows count together."""
+        return len(self.target) if self.weight is None else float(self.weight.sum())
+
+    def split(self, rows: int) -> Iterator["Batch"]:
+        return map(Batch, *(repeat(None) if one is None else torch.split(one, rows) for one in self))
 
 
 @dataclass(frozen=True)
@@ -21,18 +43,27 @@ class Examples:
     def __len__(self) -> int:
         return len(self.target)
 
-    def take(self, rows: Tensor) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
-        """Features, codes, target and weight of a batch."""
-        return (
-            self.features.index_select(0, rows),
-            None if self.codes is None else self.codes.index_select(0, rows),
-            self.target.index_select(0, rows),
-            None if self.weight is None else self.weight.index_select(0, rows),
-        )
+    def batches(self, updates: tuple[Tensor, ...], start: int = 0) -> Iterator[Batch]:
+        """The rows of each update from `start` on: all but the last have equally many.
 
-    def count(self, rows: Tensor) -> float:
-        """What these rows count together."""
-        return len(rows) if self.weight is None else float(self.weight.index_select(0, rows).sum())
+        Small ones are gathered many at a time, which a small network feels. Which ones lie together depends on nothing
+        but their sizes: a matrix product may round otherwise at another place in memory, and a training that goes on
+        in mid epoch must see the same bits.
+        """
+        rows = len(updates[0])
+        together = max(1, GATHERED_BYTES // max(1, rows * self.features[:1].nbytes))
+        for first in range(start - start % together, len(updates), together):
+            gathered = self._gather(torch.cat(updates[first : first + together]) if together > 1 else updates[first])
+            batches = gathered.split(rows) if together > 1 else iter((gathered,))
+            yield from islice(batches, max(0, start - first), None)
+
+    def _gather(self, rows: Tensor) -> Batch:
+        return Batch(
+            *(
+                None if one is None else one.index_select(0, rows)
+                for one in (self.features, self.target, self.codes, self.weight)
+            )  # type: ignore[arg-type]
+        )
 
     def parts(self, rows: int) -> Iterator["Examples"]:
         """All of it in order, at most so many rows at once."""

@@ -21,11 +21,12 @@ from core.spec.schedules import PlateauRate
 from core.spec.training import Training
 from worker.trainer.backward import gradient_of
 from worker.trainer.device import restore_noise, seed_noise
-from worker.trainer.examples import Examples
+from worker.trainer.examples import Batch, Examples
 from worker.trainer.guard import offence
 from worker.trainer.losses import criterion_of
 from worker.trainer.metrics import measure
 from worker.trainer.network import Network, as_function
+from worker.trainer.oversampling import rows_of_an_epoch
 from worker.trainer.precision import autocast
 from worker.trainer.predictions import logits_of
 from worker.trainer.regularization import limit_norms, norm_limits, penalty_of
@@ -39,7 +40,7 @@ STEP_SECONDS = 1.0  # between two signs of life in a long epoch
 FIRST_STEP_SECONDS = 0.1  # before the very first one
 
 Gradients = list[Tensor]
-Backpropagate = Callable[[Tensor], tuple[Tensor, Tensor, Gradients]]
+Backpropagate = Callable[[Batch], tuple[Tensor, Tensor, Gradients]]
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,8 @@ def fit(
     unit = 1.0 if scaling is None else scaling.loss_unit(training.loss)
     low_bits, probe = autocast(training.precision, train.features.device), Probe(network, train)
 
-    def of_one_batch(rows: Tensor) -> tuple[Tensor, Tensor, Gradients]:
-        features, codes, target, weight = train.take(rows)
+    def of_one_batch(batch: Batch) -> tuple[Tensor, Tensor, Gradients]:
+        features, target, codes, weight = batch
         with low_bits:
             logits = forward(features, codes)  # 1 forward propagation
         if logits.dtype == torch.bfloat16:
@@ -87,29 +88,29 @@ def fit(
         loss = criterion(logits, target, weight)  # 2 the error
         objective = loss if penalty is None else loss + penalty()
         gradients = gradient(objective)  # 3 backward propagation: the chain rule, by autograd
-        return logits.detach(), loss.detach(), gradients
+        return logits, loss, gradients
 
-    backpropagate = _in_parts(of_one_batch, training.batch_size, train) if training.accumulate > 1 else of_one_batch
+    backpropagate = _in_parts(of_one_batch, training.batch_size) if training.accumulate > 1 else of_one_batch
 
     for epoch in range(at.epoch + 1, training.epochs + 1):
-        updates = updates_of(spec, epoch, len(train), network)
+        updates = updates_of(spec, epoch, len(train), network, train.target)
         length = Length(len(updates), min(len(updates) * training.epochs, training.steps or 2**63))
         network.train()
         _begin(state, spec, epoch, train)
         started = spoke = time.monotonic()
-        started_at_step, vitals = at.step, None
+        started_at_step, vitals, rows_of_epoch = at.step, None, sum(map(len, updates))
 
-        for rows in updates[at.update :]:
+        for batch in train.batches(updates, at.update):
             updater.learning_rate = rate(training, state, length)
-            logits, loss, gradients = backpropagate(rows)
-            value, count = float(loss), train.count(rows)
+            logits, loss, gradients = backpropagate(batch)
+            value, count = loss.item(), batch.weight_sum
             at.loss_sum, at.weight_sum = at.loss_sum + value * count, at.weight_sum + count
             if not math.isfinite(value):
-                state.offence = {"batch": at.update + 1, **offence(network, train, rows)}
+                state.offence = {"batch": at.update + 1, **offence(network, train, updates[at.update])}
                 vitals = None  # those of an earlier step: when that was is a matter of time
                 break
             if training.metrics:
-                state.seen.append(logits)
+                state.see(logits.detach(), rows_of_epoch - at.update * len(updates[0]))
 
             is_last = at.update + 1 == len(updates) or at.step + 1 == training.steps
             silence = FIRST_STEP_SECONDS if started_at_step == 0 and vitals is None else STEP_SECONDS
@@ -117,11 +118,12 @@ def fit(
             if probing := is_last or speaks or at.step == 0:  # the first step says what the network began as
                 probe.before(gradients)
             clip(gradients, training)
-            updater.step(gradients, lambda: _evaluate(backpropagate, rows, spec, epoch))  # noqa: B023 # 4 weight update
+            updater.step(gradients, lambda: _evaluate(backpropagate, batch, spec, epoch))  # noqa: B023 # 4 weight update
             limit_norms(limits)
             if state.average is not None and training.ema_decay is not None:
                 torch._foreach_lerp_(state.average, weights, 1 - training.ema_decay)
             at.update, at.step = at.update + 1, at.step + 1
+            del logits, loss, gradients  # or those of two steps would be there together
 
             if probing:
                 felt = probe.after()
@@ -134,7 +136,7 @@ def fit(
                 if is_over_time(state, training.stop):
                     at.stop_reason = "time_budget"
                     return
-                speed = (at.step - started_at_step) * len(rows) / (now - started)
+                speed = (at.step - started_at_step) * len(batch.target) / (now - started)
                 yield StepDone(_facts(spec, state, epoch, vitals, {"train_loss": value * unit}, speed))
                 spoke = time.monotonic()  # what the listener did meanwhile was not training
 
@@ -178,13 +180,22 @@ def output_of(spec: TrainingSpec) -> Output:
 # --- the rows of an epoch -----------------------------------------------------------------------------------------
 
 
-def updates_of(spec: TrainingSpec, epoch: int, rows: int, network: Network) -> tuple[Tensor, ...]:
+def updates_of(
+    spec: TrainingSpec, epoch: int, rows: int, network: Network, target: Tensor | None = None
+) -> tuple[Tensor, ...]:
     """The rows of each weight update: a permutation that depends on nothing but (seed, epoch), so that a resumed epoch
-    sees the same batches. L-BFGS sees all rows at once.
+    sees the same batches. L-BFGS sees all rows at once. Of small classes, by `target`, rows come again where the spec
+    says so.
     """
     training, device = spec.training, next(network.parameters()).device
     generator = torch.Generator().manual_seed(_mix(training.seed, epoch, 0))
-    order = torch.randperm(rows, generator=generator)
+    if training.oversample is None:
+        order = torch.randperm(rows, generator=generator)
+    else:
+        assert target is not None
+        share = 1.0 if training.oversample == "balanced" else training.oversample
+        drawn = rows_of_an_epoch(target, share, torch.Generator().manual_seed(_mix(training.seed, epoch, 2)))
+        order = drawn[torch.randperm(len(drawn), generator=generator)]
     if isinstance(training.optimizer, Lbfgs):
         return (order.to(device),)
     has_batch_norm = any(isinstance(module, nn.BatchNorm1d) for module in network.modules())
@@ -193,23 +204,23 @@ def updates_of(spec: TrainingSpec, epoch: int, rows: int, network: Network) -> t
     return torch.split(order.to(device), training.batch_size * training.accumulate)
 
 
-def _in_parts(backpropagate: Backpropagate, batch_size: int, train: Examples) -> Backpropagate:
+def _in_parts(backpropagate: Backpropagate, batch_size: int) -> Backpropagate:
     """Several batches an update: loss and gradient are those of one batch of all their rows."""
 
-    def accumulated(rows: Tensor) -> tuple[Tensor, Tensor, Gradients]:
-        total = train.count(rows) or 1.0
+    def accumulated(batch: Batch) -> tuple[Tensor, Tensor, Gradients]:
+        total = batch.weight_sum or 1.0
         parts, losses = [], []
         sums: Gradients | None = None
-        for part in torch.split(rows, batch_size):
-            share = train.count(part) / total
+        for part in batch.split(batch_size):
+            share = part.weight_sum / total
             logits, loss, gradients = backpropagate(part)
             torch._foreach_mul_(gradients, share)
             if sums is None:
                 sums = gradients
             else:
                 torch._foreach_add_(sums, gradients)
-            parts.append(logits)
-            losses.append(loss * share)
+            parts.append(logits.detach())
+            losses.append(loss.detach() * share)
         assert sums is not None
         return torch.cat(parts), torch.stack(losses).sum(), sums
 
@@ -227,11 +238,11 @@ def _begin(state: TrainingState, spec: TrainingSpec, epoch: int, train: Examples
         state.noise = None
 
 
-def _evaluate(backpropagate: Backpropagate, rows: Tensor, spec: TrainingSpec, epoch: int) -> tuple[Tensor, Gradients]:
+def _evaluate(backpropagate: Backpropagate, batch: Batch, spec: TrainingSpec, epoch: int) -> tuple[Tensor, Gradients]:
     """Loss and gradients where a line search has gone, with the same noise at every point."""
-    begin_noise(spec, epoch, rows.device)
-    _, loss, gradients = backpropagate(rows)
-    return loss, gradients
+    begin_noise(spec, epoch, batch.target.device)
+    _, loss, gradients = backpropagate(batch)
+    return loss.detach(), gradients
 
 
 def begin_noise(spec: TrainingSpec, epoch: int, device: torch.device) -> None:

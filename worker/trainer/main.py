@@ -16,7 +16,7 @@ from torch import Tensor
 from core import errors
 from core.spec import TrainingSpec
 from core.spec.schedules import PlateauRate
-from core.spec.training import Stop
+from core.spec.training import BestThreshold, Stop
 from worker.trainer import artifacts, state
 from worker.trainer.device import device_of
 from worker.trainer.diagnosis import diagnose
@@ -31,6 +31,7 @@ from worker.trainer.messages import (
     CheckpointWritten,
     Drained,
     Failed,
+    FoldTrained,
     Logged,
     NothingToKeep,
     Phase,
@@ -45,6 +46,7 @@ from worker.trainer.preparation import Prepared, prepare
 from worker.trainer.scaling import TargetScaling
 from worker.trainer.start import begin_with
 from worker.trainer.state import TrainingState
+from worker.trainer.thresholds import Thresholds, find_thresholds
 from worker.trainer.trace import lay_open
 
 # A checkpoint costs at most a fiftieth of the time between two: large networks are saved less often.
@@ -53,10 +55,10 @@ TRAIN_ROWS_MEASURED = 10_000  # at the end, the first ones: all rows of a large 
 
 
 def train(order: TrainingOrder, channel: Channel) -> None:
-    """Trains as ordered, saying what happens; ends with `Trained`, `Drained` or `NothingToKeep`.
+    """Trains as ordered, saying what happens; ends with `Trained`, `FoldTrained`, `Drained` or `NothingToKeep`.
 
     Raises a `DataInvalid` when the rows cannot be trained on, `Diverged` when the loss stops being a number before
-    there is an epoch to keep.
+    there is an epoch to keep, or in a fold.
     """
     spec = order.spec
     torch.set_num_threads(spec.resources.threads)
@@ -65,15 +67,18 @@ def train(order: TrainingOrder, channel: Channel) -> None:
 
     saved = Path(order.checkpoint) if order.checkpoint else None
     refits = saved is not None and state.stage_of(saved) == "refit"
-    prepared = prepare(order, device, refit=refits)
+    prepared = prepare(order, device, refit=refits, fold=order.fold)
     for warning in prepared.unseen:
         channel.say(Logged("warning", warning))
     now = before_the_first_step(order, prepared, device)
     if spec.training.epochs == 0:
         now.at.stop_reason = "completed"
+    if order.cross_validation is not None:
+        _begin_after_folds(now, spec, order.cross_validation["epochs"])
     if saved is not None:
         state.restore(now, saved)
-    channel.say(Phase("training", resumed_from_epoch=now.at.searched_epochs + now.at.epoch if saved else None))
+    phase = "refitting" if order.cross_validation is not None else "training"
+    channel.say(Phase(phase, resumed_from_epoch=now.at.searched_epochs + now.at.epoch if saved else None))
 
     told_to = order.stop or _follow(order, channel, now, prepared)
     if told_to is None and spec.training.refit and _may_refit(now):
@@ -87,17 +92,20 @@ def train(order: TrainingOrder, channel: Channel) -> None:
     if told_to == "drain":
         _save_checkpoint(order, channel, now)
         channel.say(Drained())
-    elif now.offence is not None and now.best is None:
-        raise _diverged(now, prepared)
+    elif now.offence is not None and (now.best is None or order.fold is not None):
+        raise diverged(now, prepared)
+    elif order.fold is not None:
+        channel.say(_fold_trained(spec, now, prepared))
     elif now.at.step == 0 and now.best is None and not now.at.stop_reason:
         channel.say(NothingToKeep())
     else:
         channel.say(Phase("exporting"))
         keep_last = now.best is None or told_to == "cancel_keep_last" or _is_refitted(now)
-        problem = None if now.offence is None else _diverged(now, prepared)
+        problem = None if now.offence is None else diverged(now, prepared)
         if now.at.stage == "refit" and not keep_last:
             prepared = prepare(order, device, refit=False)  # that of the weights that the search has found
-        channel.say(_export(order, now, prepared, problem, keep_last=keep_last))
+        folds = order.cross_validation
+        channel.say(write_artifacts(order, now, prepared, problem, keep_last=keep_last, cross_validation=folds))
 
 
 def before_the_first_step(order: TableOrder, prepared: Prepared, device: torch.device) -> TrainingState:
@@ -165,6 +173,13 @@ def _begin_refit(now: TrainingState, searched: TrainingState, spec: TrainingSpec
     now.at.seconds = searched.at.seconds
 
 
+def _begin_after_folds(now: TrainingState, spec: TrainingSpec, epochs: int) -> None:
+    """On all rows, for as many epochs as the best weights of the folds had; their steps grow with the rows."""
+    now.at.stage, now.at.last_epoch, now.at.searched_reason = "refit", epochs, "completed"
+    if spec.training.steps is not None:
+        now.at.last_step = spec.split.steps_after_folds(spec.training.steps)
+
+
 def _is_refitted(now: TrainingState) -> bool:
     """Whether the refit has come to its end, and not to that of the time or of the numbers."""
     return now.at.stage == "refit" and now.at.stop_reason == "completed"
@@ -202,11 +217,28 @@ def fingerprint(threads: int, device: torch.device) -> dict[str, Any]:
     }
 
 
+def _fold_trained(spec: TrainingSpec, now: TrainingState, prepared: Prepared) -> FoldTrained:
+    """Measures the rows of the fold with its best weights, or with the last where none are the best."""
+    weights, epoch = (now.weights(), now.at.epoch) if now.best is None else (now.best.weights, now.best.epoch)
+    now.network.load_state_dict(weights)
+    now.network.eval()
+    thresholds = find_thresholds(spec, now.network, prepared.validation)
+    values = None if thresholds is None else thresholds.values
+    measured = _measured(spec, now.network, prepared.validation, prepared.target_scaling, values)
+    return FoldTrained({"epoch": epoch, "stop_reason": now.at.stop_reason, **measured})
+
+
 # --- the end ------------------------------------------------------------------------------------------------------
 
 
-def _export(
-    order: TrainingOrder, now: TrainingState, prepared: Prepared, problem: errors.Diverged | None, *, keep_last: bool
+def write_artifacts(
+    order: TableOrder,
+    now: TrainingState,
+    prepared: Prepared,
+    problem: errors.Diverged | None,
+    *,
+    keep_last: bool,
+    cross_validation: dict[str, Any] | None = None,
 ) -> Trained:
     """Writes the artifacts of the best epoch, or of the last."""
     spec, network = order.spec, now.network
@@ -215,8 +247,9 @@ def _export(
         if now.at.stage == "search" and now.best.epoch != now.at.epoch and problem is None:
             others["last"] = weights
         weights, kept_epoch = now.best.weights, now.best.epoch
-    network.load_state_dict(weights)
     network.eval()
+    thresholds = _thresholds(order, now, prepared, weights)
+    network.load_state_dict(weights)
     best = _best(spec, now)
     now.best = now.average = None
     del weights, now.updater  # their memory is for the files that are made now
@@ -228,37 +261,59 @@ def _export(
         "stop_reason": stop_reason,
         "diagnoses": now.course.diagnoses,
     }
+    if cross_validation is not None:
+        report["cross_validation"] = cross_validation
     parts = {
         "train": prepared.train.slice(0, TRAIN_ROWS_MEASURED),
         "validation": prepared.validation,
         "test": prepared.test,
     }
+    values = None
+    if thresholds is not None:
+        values, report["threshold"] = thresholds.values, thresholds.as_json()
     report |= {
-        name: _measured(spec, network, part, prepared.target_scaling) for name, part in parts.items() if len(part)
+        name: _measured(spec, network, part, prepared.target_scaling, values)
+        for name, part in parts.items()
+        if len(part)
     }
-    folder = Path(order.folder) / ARTIFACTS
-    artifacts.write(folder, order, prepared.preprocessing, {"weights": network.state_dict(), **others})
+    folder, fitted = Path(order.folder) / ARTIFACTS, prepared.preprocessing.saying(values)
+    artifacts.write(folder, order, fitted, {"weights": network.state_dict(), **others})
     others.clear()
-    exported = export(
-        folder, Path(order.folder) / BUNDLE, order, prepared.preprocessing, network, prepared.train.measured_target
-    )
+    exported = export(folder, Path(order.folder) / BUNDLE, order, fitted, network, prepared.train.measured_target)
     artifacts.write_report(folder, {**report, "parity": exported.parity}, prepared.parts)
     if spec.trace is not None:
         artifacts.write_trace(folder, now.traces)
     found = problem or exported.fault
     failed = asdict(Failed(type(found).__name__, found.detail, facts=found.facts)) if found else None
-    return Trained(stop_reason=stop_reason, best=best, test=report.get("test"), failed=failed)
+    return Trained(stop_reason=stop_reason, best=best, test=report.get("test"), thresholds=values, failed=failed)
 
 
-def _measured(spec: TrainingSpec, network: Network, part: Examples, scaling: TargetScaling | None) -> dict[str, Any]:
+def _thresholds(
+    order: TableOrder, now: TrainingState, prepared: Prepared, weights: dict[str, Tensor]
+) -> Thresholds | None:
+    """By these weights; of a refit, whose rows have all been trained on, by those that its search has kept."""
+    if _is_refitted(now) and isinstance(order.spec.training.threshold, BestThreshold):
+        assert now.best is not None, "a refit follows a search that has found weights"
+        prepared, weights = prepare(order, prepared.train.target.device, refit=False), now.best.weights
+    now.network.load_state_dict(weights)
+    return find_thresholds(order.spec, now.network, prepared.validation if len(prepared.validation) else prepared.train)
+
+
+def _measured(
+    spec: TrainingSpec,
+    network: Network,
+    part: Examples,
+    scaling: TargetScaling | None,
+    thresholds: list[float] | None,
+) -> dict[str, Any]:
     logits = logits_of(as_function(network), part)
     loss = float(criterion_of(spec.training.loss, output_of(spec).activation)(logits, part.target, part.weight))
     unit = 1.0 if scaling is None else scaling.loss_unit(spec.training.loss)
-    found = {"loss": loss * unit, **measure(spec.training.metrics or [], spec, logits, part, scaling)}
+    found = {"loss": loss * unit, **measure(spec.training.metrics or [], spec, logits, part, scaling, thresholds)}
     return {"rows": len(part), **{name: value if math.isfinite(value) else None for name, value in found.items()}}
 
 
-def _diverged(now: TrainingState, prepared: Prepared) -> errors.Diverged:
+def diverged(now: TrainingState, prepared: Prepared) -> errors.Diverged:
     """Where it began, by names: the layer as in the weights file, the column as in the dataset."""
     facts = dict(now.offence or {})
     feature, target = facts.pop("feature", None), facts.pop("target", None)

@@ -5,7 +5,7 @@ The pipe carries bytes (`send_bytes`), never pickles: what comes out of the chil
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 MAX_MESSAGE = 64 * 1024 * 1024  # bytes: the largest is the profile of a very wide table
 
@@ -50,7 +50,15 @@ class Trained:
     stop_reason: str
     best: dict[str, Any] | None
     test: dict[str, Any] | None = None  # rows, loss and metrics of the test rows, with the weights that are kept
+    thresholds: list[float] | None = None  # those that the labels are said by
     failed: dict[str, Any] | None = None  # the fields of a `Failed`: it ended badly, and these are its best weights
+
+
+@dataclass(frozen=True)
+class FoldTrained:
+    """A fold is over. There are no artifacts: its network only measures."""
+
+    result: dict[str, Any]  # rows, loss and metrics of its own rows, epoch of the weights that measured, stop_reason
 
 
 @dataclass(frozen=True)
@@ -88,7 +96,9 @@ class Failed:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-FromChild = Phase | Logged | CheckpointWritten | Trained | NothingToKeep | Drained | Ingested | Answered | Failed
+FromChild = (
+    Phase | Logged | CheckpointWritten | Trained | FoldTrained | NothingToKeep | Drained | Ingested | Answered | Failed
+)
 
 # --- to the child -------------------------------------------------------------------------------------------------
 
@@ -101,10 +111,7 @@ class Stop:
     order: StopOrder
 
 
-_KINDS: dict[str, type[Any]] = {
-    kind.__name__: kind
-    for kind in (Phase, Logged, CheckpointWritten, Trained, NothingToKeep, Drained, Ingested, Answered, Failed, Stop)
-}
+_KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (*get_args(FromChild), Stop)}
 
 
 def encode(message: FromChild | Stop) -> bytes:

@@ -19,6 +19,7 @@ from core.spec.metrics import ClassMetric, MetricName, NumberMetric, Probability
 from worker.trainer.examples import Examples
 from worker.trainer.predictions import activated
 from worker.trainer.scaling import TargetScaling
+from worker.trainer.thresholds import given_thresholds
 
 
 def measure(
@@ -27,10 +28,11 @@ def measure(
     logits: Tensor,
     examples: Examples,
     scaling: TargetScaling | None = None,
+    thresholds: Sequence[float] | None = None,
 ) -> dict[str, float]:
     """Each metric of (rows, units) logits against the target of these rows, which count by their `sample_weight`.
 
-    Numbers are measured in their own units.
+    Numbers are measured in their own units; what is said by `thresholds`, those of the spec unless given.
 
     A metric that these rows do not define (one class only, no spread, rows that count nothing) is left out. Of several
     quantiles, the middle one is measured.
@@ -45,11 +47,12 @@ def measure(
     if scaling is not None:
         predicted = scaling.undone(predicted)
     target, weight, outputs = examples.measured_target, examples.sample_weight, len(spec.targets)
+    limits = None if (given := thresholds or given_thresholds(spec)) is None else torch.tensor(given).to(predicted)
     found: dict[str, float] = {}
     for name in names:
         try:
             with warnings.catch_warnings(action="ignore"):  # of sklearn, where a class was never predicted: it is 0
-                value = _value(name, spec.task, predicted, target, weight, outputs)
+                value = _value(name, spec.task, predicted, target, weight, outputs, limits)
         except ValueError:
             continue
         if value == value:
@@ -58,18 +61,24 @@ def measure(
 
 
 def _value(
-    name: MetricName, task: Task, predicted: Tensor, target: Tensor, weight: Tensor | None, outputs: int
+    name: MetricName,
+    task: Task,
+    predicted: Tensor,
+    target: Tensor,
+    weight: Tensor | None,
+    outputs: int,
+    limits: Tensor | None,
 ) -> float:
     if task == "regression":
         middle = predicted.reshape(len(predicted), outputs, -1)
         return _of_numbers(name, middle[:, :, middle.shape[2] // 2], target, weight)  # type: ignore[arg-type]
     if task == "multilabel":
-        return _of_labels(name, predicted, target, weight)
+        return _of_labels(name, predicted, target, weight, limits)
     if target.dtype != torch.int64:  # one-hot or soft targets, or the two classes of a sigmoid
         target = target.argmax(1) if target.shape[1] > 1 else target[:, 0].round().long()
     if predicted.shape[1] == 1:
         predicted = torch.cat([1 - predicted, predicted], 1)
-    return _of_classes(name, predicted, target, weight)  # type: ignore[arg-type]
+    return _of_classes(name, predicted, target, weight, limits)  # type: ignore[arg-type]
 
 
 def _mean(values: Tensor, weight: Tensor | None) -> float:
@@ -83,18 +92,23 @@ def _array(values: Tensor) -> Any:
 
 
 def _of_classes(
-    name: ClassMetric | ProbabilityMetric, probabilities: Tensor, target: Tensor, weight: Tensor | None
+    name: ClassMetric | ProbabilityMetric,
+    probabilities: Tensor,
+    target: Tensor,
+    weight: Tensor | None,
+    limits: Tensor | None,
 ) -> float:
-    """Macro averages over more than two classes; of two, the second is the positive one."""
+    """Macro averages over more than two classes; of two, the second is the positive one, and said above its limit."""
+    said = probabilities.argmax(1) if limits is None else (probabilities[:, 1] > limits).long()
     if name == "accuracy":
-        return _mean(probabilities.argmax(1) == target, weight)
+        return _mean(said == target, weight)
     classes = list(range(probabilities.shape[1]))
     y, p, w = (
         target.cpu().numpy(),
         probabilities.float().cpu().numpy(),
         None if weight is None else weight.cpu().numpy(),
     )
-    label = p.argmax(1)
+    label = _array(said)
     two = len(classes) == 2
     average: dict[str, Any] = {"average": "binary" if two else "macro", "zero_division": 0.0, "sample_weight": w}
     match name:
@@ -133,23 +147,27 @@ def _of_classes(
             assert_never(name)
 
 
-def _of_labels(name: MetricName, probabilities: Tensor, target: Tensor, weight: Tensor | None) -> float:
+def _of_labels(
+    name: MetricName, probabilities: Tensor, target: Tensor, weight: Tensor | None, limits: Tensor | None
+) -> float:
     """Labels that are each there or not; macro averages over the labels, and accuracy the share of right ones."""
-    right = (probabilities > 0.5) == (target > 0.5)
+    said = probabilities > (0.5 if limits is None else limits)
+    right = said == (target > 0.5)
     y, p, w = _array(target > 0.5), _array(probabilities), None if weight is None else _array(weight)
+    label = _array(said)
     alone = y.shape[1] == 1
     if alone:  # one column is two classes to sklearn, which would average over both
-        y, p = y[:, 0], p[:, 0]
+        y, p, label = y[:, 0], p[:, 0], label[:, 0]
     average: dict[str, Any] = {"average": "binary" if alone else "macro", "zero_division": 0.0, "sample_weight": w}
     match name:
         case "accuracy":
             return _mean(right.double().mean(1), weight)
         case "precision":
-            return float(sklearn.precision_score(y, p > 0.5, **average))
+            return float(sklearn.precision_score(y, label, **average))
         case "recall":
-            return float(sklearn.recall_score(y, p > 0.5, **average))
+            return float(sklearn.recall_score(y, label, **average))
         case "f1":
-            return float(sklearn.f1_score(y, p > 0.5, **average))
+            return float(sklearn.f1_score(y, label, **average))
         case "roc_auc":
             return float(sklearn.roc_auc_score(y, p, average="macro", sample_weight=w))
         case "average_precision":

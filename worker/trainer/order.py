@@ -61,6 +61,15 @@ class TrainingOrder(TableOrder):
     checkpoint: str | None  # folder of the checkpoint to go on from
     checkpoint_seconds: float
     stop: Literal["cancel", "cancel_keep_last"] | None = None  # cancelled before this attempt began: only export
+    fold: int | None = None  # the rows of this one measure, and those of the others train
+    cross_validation: dict[str, Any] | None = None  # what all folds have come to, and how many `epochs` to train now
+
+
+class PlanOrder(TableOrder):
+    """A few batches of a training, to be timed."""
+
+    kind: Literal["plan"] = "plan"
+    claimed: float  # by the monotonic clock of this machine: what came before this process is part of a job's time
 
 
 class TraceOrder(TableOrder):

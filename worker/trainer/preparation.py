@@ -1,7 +1,7 @@
 """From the table's arrays to rows ready for the network: split, preprocessing fitted on training rows, tensors."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +65,11 @@ class _Measuring(Table):
         return super().code(column)
 
 
-def prepare(order: TableOrder, device: torch.device, *, refit: bool, most: int | None = None) -> Prepared:
-    """Raises a `DataInvalid` when the rows cannot be trained on. In a `refit` the validation rows train as well.
+def prepare(
+    order: TableOrder, device: torch.device, *, refit: bool, most: int | None = None, fold: int | None = None
+) -> Prepared:
+    """Raises a `DataInvalid` when the rows cannot be trained on. In a `refit` the validation rows train as well; in a
+    `fold` its own rows validate, and what is fitted is fitted on those of the others.
 
     A row that counts nothing is in no part, as one without a target. Of each part no more than the first `most` rows
     are made ready. What is fitted is fitted on training rows: rows of other tables meet it as it is.
@@ -78,13 +81,15 @@ def prepare(order: TableOrder, device: torch.device, *, refit: bool, most: int |
     keys = split.read_keys(order, own.table, own.rows)
     parts = split.draw(spec.split, own.rows, own.values if own.values.ndim == 1 else own.values[:, 0], keys)
     for part, source in held_out.items():
-        parts = replace(parts, **{part: source.rows})
+        parts = parts.with_rows(part, source.rows)
     validates = spec.split.validation or "validation" in held_out
     if not len(parts.train) or (validates and not len(parts.validation)):
         raise errors.DatasetTooSmall(rows=len(own.rows))
-    if refit:
+    if fold is not None:
+        parts = parts.of_fold(fold)
+    elif refit:
         together = np.sort(np.concatenate([parts.train, parts.validation]))
-        parts = Parts(together, parts.validation[:0], parts.test)
+        parts = Parts(together, parts.validation[:0], parts.test, parts.folds)
     fitted = kept or preprocessing.fit(order, own.table, own.target, parts.train)
     weights = _weigh(own, list(held_out.values()), parts.train)
     _batch_norm_works(order, len(parts.train))

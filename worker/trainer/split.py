@@ -1,13 +1,15 @@
 """Which rows train, which validate, which test: a function of the spec's seed and the table alone."""
 
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold
 
 from core import errors
-from core.spec.data import Split, part_named
+from core.spec.data import HeldOutPart, Split, part_named
 from worker.trainer.order import TableOrder
 from worker.trainer.preprocessing import Rows, Table
 from worker.trainer.ranks import ranks
@@ -23,6 +25,15 @@ class Parts:
     train: Rows
     validation: Rows
     test: Rows
+    folds: tuple[Rows, ...] = ()  # of the training rows, each ascending
+
+    def with_rows(self, part: HeldOutPart, rows: Rows) -> "Parts":
+        return replace(self, validation=rows) if part == "validation" else replace(self, test=rows)
+
+    def of_fold(self, fold: int) -> "Parts":
+        """The rows of one fold measure, and those of the others train; `fold` counts from 1."""
+        own = self.folds[fold - 1]
+        return Parts(np.setdiff1d(self.train, own, assume_unique=True), own, self.test[:0], self.folds)
 
 
 def read_keys(order: TableOrder, table: Table, rows: Rows) -> Rows | None:
@@ -74,7 +85,31 @@ def draw(split: Split, rows: Rows, target: NDArray[Any], keys: Rows | None = Non
             train, validation, test = (rows[part == number] for number in (TRAIN, VALIDATION, TEST))
         case _:
             assert_never(split.method)
-    return Parts(np.sort(train), np.sort(validation), np.sort(test))
+    parts = Parts(np.sort(train), np.sort(validation), np.sort(test))
+    return replace(parts, folds=_folds(split, parts.train, target, keys)) if split.folds else parts
+
+
+def _folds(split: Split, rows: Rows, target: NDArray[Any], keys: Rows | None) -> tuple[Rows, ...]:
+    """The very rows of scikit-learn's `KFold`, `StratifiedKFold` or `GroupKFold` with `shuffle=True` and our seed."""
+    drawn = {"n_splits": split.folds, "shuffle": True, "random_state": split.seed}
+    folds: KFold | StratifiedKFold | GroupKFold
+    labels: NDArray[Any] | None = None
+    groups: Rows | None = None
+    match split.method:
+        case "stratified":
+            folds, labels = StratifiedKFold(**drawn), target[rows]
+            most = int(np.unique(labels, return_counts=True)[1].max(initial=0))
+        case "group":
+            assert keys is not None
+            folds, groups = GroupKFold(**drawn), keys[rows]
+            most = len(np.unique(groups))
+        case _:
+            folds, most = KFold(**drawn), len(rows)
+    if most < (split.folds or 0):
+        what = {"stratified": "rows of the largest class", "group": "groups"}.get(split.method, "rows")
+        raise errors.DatasetTooSmall(f"{most} {what} are too few for {split.folds} folds.", rows=len(rows))
+    with warnings.catch_warnings(action="ignore"):  # of a class with fewer rows than folds: the job has said so
+        return tuple(rows[own] for _, own in folds.split(rows, labels, groups))
 
 
 def _whole(split: Split, keys: Rows, sizes: list[int], generator: np.random.Generator) -> Rows:

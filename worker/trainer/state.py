@@ -63,6 +63,7 @@ class TrainingState:
     plateau: Plateau = field(default_factory=Plateau)
     noise: Tensor | None = None  # the generator of dropout, where a checkpoint was taken in mid epoch
     seen: list[Tensor] = field(default_factory=list)  # logits of the epoch under way, for metrics of the training rows
+    room: Tensor | None = None  # for more of them
     best: Best | None = None
     metrics: dict[str, float] = field(default_factory=dict)  # of the last whole epoch
     offence: dict[str, Any] | None = None  # where the loss stopped being a number
@@ -81,6 +82,16 @@ class TrainingState:
             torch._foreach_copy_(parameters, self.average)
             yield
             torch._foreach_copy_(parameters, live)
+
+    def see(self, logits: Tensor, rows_left: int) -> None:
+        """Remembers them for the metrics of the epoch, of which so many rows are left with these.
+
+        In one block for all: small ones between the large would keep those from being used again.
+        """
+        if self.room is None or len(self.room) < len(logits):
+            self.room = logits.new_empty(rows_left, logits.shape[1])
+        self.seen.append(self.room[: len(logits)].copy_(logits))
+        self.room = self.room[len(logits) :]
 
     def keep_as_best(self, value: float) -> None:
         self.best = Best(self.at.epoch, value, self.weights())
@@ -110,12 +121,24 @@ def save(state: TrainingState, folder: Path) -> None:
     }
 
     folder.mkdir()
-    # Cloned: L-BFGS keeps the same tensor twice, and safetensors refuses to write shared memory.
-    save_file({name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}, folder / TENSORS)
+    save_file({name: tensor.detach().contiguous() for name, tensor in _apart(tensors).items()}, folder / TENSORS)
     (folder / FACTS).write_text(json.dumps(facts))
     for name in (TENSORS, FACTS):
         with (folder / name).open("rb") as file:
             os.fsync(file.fileno())
+
+
+def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """L-BFGS keeps the same tensor twice, and safetensors refuses to write shared memory. A copy of every other tensor
+    would double what a large network takes.
+    """
+    seen: set[int] = set()
+    found: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        place = tensor.untyped_storage().data_ptr()
+        found[name] = tensor.clone() if place in seen else tensor
+        seen.add(place)
+    return found
 
 
 def stage_of(folder: Path) -> str:

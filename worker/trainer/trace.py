@@ -61,7 +61,7 @@ def lay_open(spec: TrainingSpec, state: TrainingState, prepared: Prepared) -> di
     batch = prepared.train.slice(0, spec.trace.rows)
     noise = noise_state(batch.target.device)
     try:
-        steps = _five_steps(spec, state, batch, len(prepared.parts.train))
+        steps = _five_steps(spec, state, batch, prepared.train)
     finally:
         restore_noise(noise, batch.target.device)
     return {
@@ -74,15 +74,15 @@ def lay_open(spec: TrainingSpec, state: TrainingState, prepared: Prepared) -> di
     }
 
 
-def _five_steps(spec: TrainingSpec, state: TrainingState, batch: Examples, rows: int) -> dict[str, Any]:
-    """`rows` is how many there are to train on: the schedule counts in epochs."""
+def _five_steps(spec: TrainingSpec, state: TrainingState, batch: Examples, train: Examples) -> dict[str, Any]:
+    """`train` are all rows that there are to train on: the schedule counts in epochs."""
     training, output, epoch = spec.training, output_of(spec), state.at.epoch + 1
     network = copy.deepcopy(state.network).train()
     names = [name for name, _ in network.named_parameters()]
     parameters: list[Tensor] = list(network.parameters())
     mover = updater(training.optimizer, parameters)
     mover.restore({name: tensor.clone() for name, tensor in state.updater.state().items()})
-    mover.learning_rate = _learning_rate(spec, state, rows)
+    mover.learning_rate = _learning_rate(spec, state, train)
     criterion, penalty = criterion_of(training.loss, output.activation), penalty_of(network)
     features = batch.features.clone().requires_grad_()  # or a dropout before the first weights would have no gradient
 
@@ -138,9 +138,9 @@ def _five_steps(spec: TrainingSpec, state: TrainingState, batch: Examples, rows:
     return {**found, "update": {**update, "parameters": moved}}
 
 
-def _learning_rate(spec: TrainingSpec, state: TrainingState, rows: int) -> float:
+def _learning_rate(spec: TrainingSpec, state: TrainingState, train: Examples) -> float:
     training = spec.training
-    updates = len(updates_of(spec, state.at.epoch + 1, rows, state.network))
+    updates = len(updates_of(spec, state.at.epoch + 1, len(train), state.network, train.target))
     length = Length(updates, min(updates * training.epochs, training.steps or 2**63))
     return rate(training, state, length)
 

@@ -60,7 +60,7 @@ def _outputs(graph: Graph, logits: Value, outcome: Outcome) -> dict[str, str]:
             said = _label(graph, scores, outcome)
             return named("label", *said) | named(outcome.scores, scores, FLOAT, len(outcome.classes))
         case "labels":
-            above = graph.node("Greater", scores, graph.constant(outcome.threshold))
+            above = graph.node("Greater", scores, graph.constant([outcome.thresholds]))
             width = len(outcome.names)
             return named("labels", above, BOOL, width) | named(outcome.scores, scores, FLOAT, width)
         case "values":
@@ -77,7 +77,7 @@ def _label(graph: Graph, scores: Value, outcome: Outcome) -> tuple[Value, int]:
     """(rows,) the class itself, as the target has it."""
     if len(outcome.classes) == 2:
         second = graph.node("Gather", scores, graph.constant(1, np.int64), axis=1)
-        place = graph.cast(graph.node("Greater", second, graph.constant(outcome.threshold)), INT64)
+        place = graph.cast(graph.node("Greater", second, graph.constant(outcome.thresholds[0])), INT64)
     else:
         place = graph.node("ArgMax", scores, axis=1, keepdims=0)
     classes: list[Any] = outcome.classes

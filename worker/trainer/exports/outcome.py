@@ -21,7 +21,7 @@ class Outcome:
     """`classes`: one of `classes` each row, (rows, classes). `labels`: any of `names`, (rows, names).
     `values`: numbers, (rows, names). `quantiles`: (rows, names, quantiles).
 
-    Classes and labels have probabilities, those of hinge scores: above `threshold` a label is said, and the second of
+    Classes and labels have probabilities, those of hinge scores: above its threshold a label is said, and the second of
     two classes; of more classes, the one that has most.
     """
 
@@ -32,7 +32,7 @@ class Outcome:
     classes: list[Any]
     quantiles: list[float]
     scaling: list[Affine] | None  # of each name
-    threshold: float
+    thresholds: list[float]  # one, or one of each label
 
     @property
     def scores(self) -> str:
@@ -53,6 +53,7 @@ def outcome_of(spec: TrainingSpec, target: Target) -> Outcome:
     form, quantiles = forms[target.task], list[float]()
     if isinstance(loss, Quantile):
         form, quantiles = "quantiles", loss.quantiles
+    middle = 0.0 if output.activation == "linear" else 0.5
     return Outcome(
         form=form,
         activation=output.activation,
@@ -61,7 +62,7 @@ def outcome_of(spec: TrainingSpec, target: Target) -> Outcome:
         classes=target.classes or [],
         quantiles=quantiles,
         scaling=target.scaling,
-        threshold=0.0 if output.activation == "linear" else 0.5,
+        thresholds=target.thresholds or [middle] * (len(target.names) if form == "labels" else 1),
     )
 
 
@@ -83,6 +84,6 @@ def said_of(preprocessing: Preprocessing, outcome: Outcome) -> dict[str, object]
         "targets": outcome.names,
         "classes": outcome.classes,
         "quantiles": outcome.quantiles,
-        "threshold": outcome.threshold,
+        "thresholds": outcome.thresholds,
         "scores": outcome.scores,
     }

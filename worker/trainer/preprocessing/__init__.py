@@ -86,6 +86,10 @@ class Preprocessing(BaseModel):
         """The column of the dataset that a feature was made of."""
         return [one.name for one in self.inputs for _ in one.features][feature]
 
+    def saying(self, thresholds: list[float] | None) -> "Preprocessing":
+        """The same, with what the labels are said by."""
+        return self.model_copy(update={"target": self.target.model_copy(update={"thresholds": thresholds})})
+
     @property
     def embeddings(self) -> list[EmbeddingInput]:
         return [one for one in self.inputs if isinstance(one, EmbeddingInput)]

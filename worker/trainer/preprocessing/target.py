@@ -29,6 +29,7 @@ class Target(BaseModel):
     task: Task
     classes: list[Any] | None
     scaling: list[Affine] | None = None
+    thresholds: list[float] | None = None  # what is above is said: the second of two classes, or each label
 
 
 def read_target(order: TableOrder, table: Table, known: list[Any] | None = None) -> tuple[Target, NDArray[Any], Rows]:
