@@ -23,8 +23,8 @@ from core.spec.optimizers import (
 
 MIB = 1024 * 1024
 SINGLE = 4  # bytes of a float32
-BYTES_A_ROW = 128  # while a split by a column or folds are drawn, or a column read
 COPIES_EXPORTED = 6  # of the weights at once, while `network.onnx` is made and opened; the optimizer is gone by then
+BYTES_A_ROW = 128  # while a split by a column or folds are drawn, or a column read
 READER = 256 * MIB  # of tables, for a column that is in no array
 # Measured with torch 2.13 and glibc: of what is freed, the allocator keeps several times what is in use.
 BASE = 16 * MIB  # pages of the forkserver that a child writes to, and what each training takes

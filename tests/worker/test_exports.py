@@ -5,6 +5,7 @@ import contextlib
 import csv
 import io
 import json
+import runpy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -374,6 +375,24 @@ def test_a_label_keeps_the_type_of_the_target(tmp_path: Path, classes: list[Any]
     folder = _left(order_of(tmp_path / "job", cells, {"target": "y", "task": "classification"}))
 
     assert _onnx(folder).get_outputs()[0].type == kind
+
+
+def test_a_label_is_said_above_the_threshold_of_the_job(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=80)
+    y = ["yes" if value > 0.8 else "no" for value in x + generator.normal(size=80)]
+    spec = {"target": "y", "training": {**TRAINING, "threshold": 0.15}}
+
+    folder = _unpacked(order_of(tmp_path / "job", {"x": x, "y": y}, spec))
+
+    label, probabilities = _onnx(folder).run(None, {"x": x[:, None].astype(np.float32)})
+    above = probabilities[:, 1] > 0.15
+    assert 0 < above.sum() < 80
+    assert not (probabilities[above, 1] > 0.5).all()
+    assert [one == "yes" for one in label] == above.tolist()
+    for script in ("score_numpy.py", "predict.py"):
+        answers = runpy.run_path(str(folder / script))["predict"]([{"x": value} for value in x.tolist()])
+        assert [one["label"] for one in answers] == label.tolist()
 
 
 # --- faults -----------------------------------------------------------------------------------------------------------

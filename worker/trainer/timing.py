@@ -78,14 +78,14 @@ def time_training(order: PlanOrder, mapped: int) -> Measured:
         training = trial.first_epoch + epoch * (steps / steps_per_epoch - 1)
     training = trial.whole if trial.whole is not None else training
 
-    # As many epochs as the best weights had, where the search has come to its end; else as many as there may be.
-    again = now.best.epoch / now.at.epoch if trial.whole is not None and now.best is not None else 1.0
-
     began = time.monotonic()
     now.at.stop_reason = "completed"
+    best_epoch = None if now.best is None else now.best.epoch  # before its weights make room for what is written
     write_artifacts(order, now, prepared, None, keep_last=now.best is None)
     exporting = time.monotonic() - began + SETTLING_SECONDS
     if spec.training.refit and len(prepared.validation):
+        # As many epochs as the best weights had, where the search has come to its end; else as many as there may be.
+        again = best_epoch / now.at.epoch if trial.whole is not None and best_epoch is not None else 1.0
         again *= 1 + len(prepared.validation) / len(prepared.train)
         training += training * again + loading
     if order.spec.training.stop.max_seconds is not None:

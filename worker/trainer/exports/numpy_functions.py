@@ -281,7 +281,7 @@ def read_rows(file: str) -> list[dict[str, Any]]:
 
 def answers(scores: Any, said: Any) -> list[dict[str, Any]]:
     """The prediction of each row as the API gives it; `said` has task, targets, classes, quantiles and thresholds."""
-    names, classes, quantiles = said["targets"], said["classes"], said["quantiles"]
+    names, classes, quantiles, thresholds = said["targets"], said["classes"], said["quantiles"], said["thresholds"]
     found = []
     for row in scores.tolist():
         if said["task"] == "regression":
@@ -289,9 +289,9 @@ def answers(scores: Any, said: Any) -> list[dict[str, Any]]:
             one, several = ("quantiles", "quantiles") if quantiles else ("value", "values")
             found.append({one: values[0]} if len(names) == 1 else {several: dict(zip(names, values))})  # noqa: B905
         elif said["task"] == "multilabel":
-            labels = [name for name, score, most in zip(names, row, said["thresholds"]) if score > most]  # noqa: B905
+            labels = [name for name, score, most in zip(names, row, thresholds) if score > most]  # noqa: B905
             found.append({"labels": labels, said["scores"]: dict(zip(names, row))})  # noqa: B905
         else:
-            place = int(row[1] > said["thresholds"][0]) if len(row) == 2 else row.index(max(row))
+            place = int(row[1] > thresholds[0]) if len(row) == 2 else row.index(max(row))
             found.append({"label": classes[place], said["scores"]: dict(zip(map(text, classes), row))})  # noqa: B905
     return found

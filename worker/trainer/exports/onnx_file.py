@@ -60,7 +60,7 @@ def _outputs(graph: Graph, logits: Value, outcome: Outcome) -> dict[str, str]:
             said = _label(graph, scores, outcome)
             return named("label", *said) | named(outcome.scores, scores, FLOAT, len(outcome.classes))
         case "labels":
-            above = graph.node("Greater", scores, graph.constant(outcome.thresholds))
+            above = graph.node("Greater", scores, graph.constant([outcome.thresholds]))
             width = len(outcome.names)
             return named("labels", above, BOOL, width) | named(outcome.scores, scores, FLOAT, width)
         case "values":

@@ -21,8 +21,8 @@ class Outcome:
     """`classes`: one of `classes` each row, (rows, classes). `labels`: any of `names`, (rows, names).
     `values`: numbers, (rows, names). `quantiles`: (rows, names, quantiles).
 
-    Classes and labels have probabilities, those of hinge scores: above its one of `thresholds` a label is said, above
-    the only one the second of two classes; of more classes, the one that has most.
+    Classes and labels have probabilities, those of hinge scores: above its threshold a label is said, and the second of
+    two classes; of more classes, the one that has most.
     """
 
     form: Form
@@ -32,7 +32,7 @@ class Outcome:
     classes: list[Any]
     quantiles: list[float]
     scaling: list[Affine] | None  # of each name
-    thresholds: list[float]  # as float32 has them, which is what they are compared with
+    thresholds: list[float]  # one, or one of each label; as float32 has them, for so they are compared
 
     @property
     def scores(self) -> str:
@@ -53,8 +53,8 @@ def outcome_of(spec: TrainingSpec, target: Target) -> Outcome:
     form, quantiles = forms[target.task], list[float]()
     if isinstance(loss, Quantile):
         form, quantiles = "quantiles", loss.quantiles
-    even = 0.0 if output.activation == "linear" else 0.5
-    thresholds = target.thresholds or [even] * (len(target.names) if form == "labels" else 1)
+    middle = 0.0 if output.activation == "linear" else 0.5
+    thresholds = target.thresholds or [middle] * (len(target.names) if form == "labels" else 1)
     return Outcome(
         form=form,
         activation=output.activation,
