@@ -58,7 +58,9 @@ def post_job(serve: Serve, body: bytes | str | dict[str, Any], **headers: str) -
 
 
 def post_table(serve: Serve, table: bytes, media_type: str = "text/csv", **parameters: Any) -> httpx2.Response:
-    return serve.http.post("/v1/datasets", content=table, headers={"Content-Type": media_type}, params=parameters)
+    """Waits for longer than the default, unless told: the machine may be busy."""
+    asked = {"wait": "60", **parameters}
+    return serve.http.post("/v1/datasets", content=table, headers={"Content-Type": media_type}, params=asked)
 
 
 def raw(serve: Serve, request: bytes, seconds: float = 10) -> bytes:

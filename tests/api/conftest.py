@@ -93,6 +93,6 @@ def anywhere(request: pytest.FixtureRequest) -> Serve:
 def any_table(anywhere: Serve) -> str:
     """The id of a small dataset there."""
     files = {"file": ("small.csv", TABLE)}
-    answer = anywhere.http.post("/v1/datasets", files=files)
+    answer = anywhere.http.post("/v1/datasets?wait=60", files=files)  # the first to be read waits for a worker
     assert answer.status_code == 201, answer.text
     return str(answer.json()["id"])
