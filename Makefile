@@ -5,6 +5,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 PEERS  := .bench-venv
+# Whole files side by side: a server that they share is started once for each process.
+BESIDE := --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo serve test test-long lint format docs bench
@@ -26,7 +28,7 @@ serve: setup  ## everything on this machine, at http://127.0.0.1:8000
 	$(BIN)/backpropd serve
 
 test: setup  ## every test, against real components (15 minutes at most)
-	$(BIN)/python -m pytest -m "not long"
+	$(BIN)/python -m pytest -m "not long" $(BESIDE)
 
 test-long: setup  ## the tests that need more time
 	$(BIN)/python -m pytest -m long
