@@ -7,10 +7,22 @@ may need again, is given back.
 import ctypes
 import re
 import sys
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 
-# scikit-learn and pyarrow take pandas along wherever it is installed: 40 MB and 0.5 s, for nothing that we call.
-sys.modules["pandas"] = None  # type: ignore[assignment]
+
+class _NoPandas(MetaPathFinder):
+    """scikit-learn and pyarrow take pandas along wherever it is installed: 40 MB and 0.5 s, for nothing that we call.
+
+    A None in `sys.modules` would do for Python, but pyarrow's own code takes it for the module.
+    """
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError("pandas is left out here", name=name)
+
+
+sys.meta_path.insert(0, _NoPandas())
 
 import worker.sandbox  # noqa: E402, F401
 
