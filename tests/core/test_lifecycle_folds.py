@@ -169,7 +169,7 @@ def test_there_is_no_mean_before_the_last_fold_nor_of_what_one_could_not_measure
 
 def test_progress_counts_all_networks_together(project: str) -> None:
     job_id, held = folds_claimed(project, 2)
-    assert job_row(job_id).progress["epochs"] == 150
+    assert job_row(job_id).progress["epochs"] == 300
 
     do(lifecycle.record, held[0], [], progress={"epoch": 10, "step": 30}, latest_metrics={"valid_loss": 0.5})
     do(lifecycle.record, held[1], [], progress={"epoch": 20, "step": 60})
@@ -177,15 +177,15 @@ def test_progress_counts_all_networks_together(project: str) -> None:
 
     assert {**shared.progress, "eta_seconds": 0} == {
         "epoch": 30,
-        "epochs": 150,
+        "epochs": 300,
         "step": 90,
-        "fraction": 0.2,
+        "fraction": 0.1,
         "eta_seconds": 0,
     }
     assert shared.progress["eta_seconds"] > 0
     assert shared.latest_metrics == {"fold": 1, "valid_loss": 0.5}
     trained(held[0], epoch=8)  # stopped early: its other epochs will not come
-    assert job_row(job_id).progress["epochs"] == 110
+    assert job_row(job_id).progress["epochs"] == 210
 
 
 # --- one log ----------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import math
 import shutil
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -103,7 +103,9 @@ def train(order: TrainingOrder, channel: Channel) -> None:
         keep_last = now.best is None or told_to == "cancel_keep_last" or _is_refitted(now)
         problem = None if now.offence is None else diverged(now, prepared)
         if now.at.stage == "refit" and not keep_last:
-            prepared = prepare(order, device, refit=False)  # that of the weights that the search has found
+            # That of the weights that the search has found; its rows may have had fewer categories.
+            prepared = prepare(order, device, refit=False)
+            now = replace(now, network=before_the_first_step(order, prepared, device).network, average=None)
         folds = order.cross_validation
         channel.say(write_artifacts(order, now, prepared, problem, keep_last=keep_last, cross_validation=folds))
 
@@ -292,11 +294,15 @@ def _thresholds(
     order: TableOrder, now: TrainingState, prepared: Prepared, weights: dict[str, Tensor]
 ) -> Thresholds | None:
     """By these weights; of a refit, whose rows have all been trained on, by those that its search has kept."""
+    network = now.network
     if _is_refitted(now) and isinstance(order.spec.training.threshold, BestThreshold):
         assert now.best is not None, "a refit follows a search that has found weights"
-        prepared, weights = prepare(order, prepared.train.target.device, refit=False), now.best.weights
-    now.network.load_state_dict(weights)
-    return find_thresholds(order.spec, now.network, prepared.validation if len(prepared.validation) else prepared.train)
+        device = prepared.train.target.device
+        prepared, weights = prepare(order, device, refit=False), now.best.weights
+        network = before_the_first_step(order, prepared, device).network  # its rows may have had fewer categories
+        network.eval()
+    network.load_state_dict(weights)
+    return find_thresholds(order.spec, network, prepared.validation if len(prepared.validation) else prepared.train)
 
 
 def _measured(
