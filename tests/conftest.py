@@ -99,6 +99,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: py
     own = settings.model_copy(update={"database_url": Settings(database_url=url).database_url})
     monkeypatch.setattr(database, "settings", own)
     _forget_engines()
+    database.engine()  # or the first two threads of a test might make one each
     yield url
     _forget_engines()
 
