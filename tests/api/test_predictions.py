@@ -46,7 +46,7 @@ def test_a_dataset_is_predicted_as_its_rows_are(serve: Serve, trained: str, peng
     rows = [
         {name: None if value in ("", "NA") else value if name in ("species", "island", "sex") else float(value)
          for name, value in row.items()}
-        for row in csv.DictReader(PENGUINS.open())
+        for row in csv.DictReader(PENGUINS.read_text().splitlines())
     ]  # fmt: skip
     expected = predicted(serve, trained, {"rows": rows})["predictions"]
     table = table_of(serve, found)

@@ -51,7 +51,7 @@ def predict_table(order: PredictionsOrder, channel: Channel) -> None:
         for start in range(0, order.rows, ROWS_AT_ONCE):
             rows = slice(start, min(order.rows, start + ROWS_AT_ONCE))
             scores = session.run(output, columns.feeds(said["inputs"], rows))[0]
-            arrays = [pa.array(np.arange(rows.start, rows.stop)), *_answers(scores, said)]
+            arrays = [_arrow(np.arange(rows.start, rows.stop)), *_answers(scores, said)]
             writer.write_batch(pa.record_batch(arrays, pa.schema(fields)))
             channel.say(Phase("predicting"))  # it lives
     found = {"rows": order.rows, "columns": [field.name for field in fields], "warnings": columns.warnings()}
@@ -260,9 +260,25 @@ def _answers(scores: Array, said: dict[str, Any]) -> list[pa.Array]:
     match said["task"]:
         case "classification":
             place = (flat[:, 1] > limits[0]).astype(np.int64) if flat.shape[1] == 2 else flat.argmax(1)
-            kind = _label_type(said["classes"])
-            classes = said["classes"] if kind != pa.string() else [text(one) for one in said["classes"]]
-            labels = [pa.array(classes, kind).take(pa.array(place))]
+            labels = [_classes(said["classes"]).take(_arrow(place))]
         case "multilabel":
-            labels = [pa.array(column) for column in (flat > limits).T]
-    return [*labels, *(pa.array(np.ascontiguousarray(column)) for column in flat.T)]
+            labels = [_arrow(column) for column in (flat > limits).T]
+    return [*labels, *(_arrow(column) for column in flat.T)]
+
+
+def _classes(classes: list[Any]) -> pa.Array:
+    if (kind := _label_type(classes)) != pa.string():
+        return _arrow(np.array(classes, np.bool_ if kind == pa.bool_() else np.int64))
+    texts = [text(one).encode() for one in classes]
+    ends = np.cumsum([0, *map(len, texts)]).astype(np.int32)
+    return pa.StringArray.from_buffers(len(texts), pa.py_buffer(ends), pa.py_buffer(b"".join(texts)))
+
+
+def _arrow(values: Array) -> pa.Array:
+    """Without `pa.array`, which looks for pandas: `worker.preload` keeps that out."""
+    if values.dtype == np.bool_:
+        return pa.Array.from_buffers(
+            pa.bool_(), len(values), [None, pa.py_buffer(np.packbits(values, bitorder="little"))]
+        )
+    kind = pa.float32() if values.dtype == np.float32 else pa.int64()
+    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])
