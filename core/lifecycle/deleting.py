@@ -1,6 +1,8 @@
 """A job that is over and done with: everything of it goes, in one transaction."""
 
-from sqlalchemy import delete, or_, select
+from collections.abc import Sequence
+
+from sqlalchemy import ColumnElement, delete, or_, select
 from sqlalchemy.orm import Session
 
 from core import errors
@@ -23,12 +25,8 @@ def delete_job(session: Session, project_id: str, job_id: str) -> None:
     mine = (Run.subject_id == job_id, Run.kind == "training", Run.project_id == project_id)
     if session.scalar(select(Run.id).where(*mine).with_for_update()) is None:
         raise errors.NotFound()
-    folds = select(Fold.id).where(Fold.job_id == job_id)
-    inquiries = select(Inquiry.id).where(Inquiry.job_id == job_id)
-    others = or_(
-        (Run.kind == "fold") & Run.subject_id.in_(folds), Run.kind.in_(INQUIRIES) & Run.subject_id.in_(inquiries)
-    )
-    runs = session.scalars(select(Run).where(others).order_by(Run.id).with_for_update()).all()
+    folds = (Run.kind == "fold") & Run.subject_id.in_(select(Fold.id).where(Fold.job_id == job_id))
+    runs = [*_held(session, folds)]
     job = session.scalars(select(Job).where(Job.id == job_id).with_for_update()).one()
     if job.status not in TERMINAL:
         raise errors.JobNotFinished(job_status=job.status)
@@ -37,9 +35,16 @@ def delete_job(session: Session, project_id: str, job_id: str) -> None:
     ).all()
     if pointing:
         raise errors.JobInUse(predictors=list(pointing))
+    # After the job is held, nobody asks about it any more; whoever claims one of these runs holds no job.
+    asked = Run.kind.in_(INQUIRIES) & Run.subject_id.in_(select(Inquiry.id).where(Inquiry.job_id == job_id))
+    runs += _held(session, asked)
     for run in runs:
         count(session, project_id, run.status, None)
     own = or_(Run.id.in_([run.id for run in runs]), Run.subject_id == job_id)
     session.execute(delete(Run).where(own).execution_options(synchronize_session=False))
     session.execute(delete(Job).where(Job.id == job_id).execution_options(synchronize_session=False))
     session.commit()
+
+
+def _held(session: Session, these: ColumnElement[bool]) -> Sequence[Run]:
+    return session.scalars(select(Run).where(these).order_by(Run.id).with_for_update()).all()
