@@ -87,7 +87,7 @@ def test_a_worker_that_answers_about_it_is_cut_off(project: str) -> None:
 
 
 def test_a_job_that_has_not_ended_stays(project: str) -> None:
-    waiting, held = make_job(project), running(project)
+    held, waiting = running(project), make_job(project)
 
     for job_id in (waiting, held.subject_id):
         with pytest.raises(errors.JobNotFinished):
