@@ -5,6 +5,7 @@ The same values go in as in a request: float32 numbers, texts of categories, sec
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,12 @@ def predict_table(order: PredictionsOrder, channel: Channel) -> None:
     said["thresholds"] = fitted["target"].get("thresholds") or [said["threshold"]]
     output = [said["outputs"][said["scores"]]]
 
-    columns = _Columns(order, fitted)
     fields = _fields(said)
-    with _writer(folder / f"predictions.{order.format}", order.format, pa.schema(fields)) as writer:
+    with ExitStack() as open_files:
+        columns = _Columns(order, fitted, open_files)
+        writer = open_files.enter_context(
+            _writer(folder / f"predictions.{order.format}", order.format, pa.schema(fields))
+        )
         for start in range(0, order.rows, ROWS_AT_ONCE):
             rows = slice(start, min(order.rows, start + ROWS_AT_ONCE))
             scores = session.run(output, columns.feeds(said["inputs"], rows))[0]
@@ -69,10 +73,11 @@ def _writer(path: Path, kind: str, schema: pa.Schema) -> Any:
 class _Columns:
     """The columns of a table that a network takes, in its form; and what it has not learned from."""
 
-    def __init__(self, order: PredictionsOrder, fitted: dict[str, Any]) -> None:
+    def __init__(self, order: PredictionsOrder, fitted: dict[str, Any], open_files: ExitStack) -> None:
         self._order = order
         self._found: dict[tuple[str, str], tuple[dict[str, Any], int, list[int]]] = {}
-        self._texts: dict[str, Iterator[list[Any]]] = {}
+        self._open = open_files
+        self._files: dict[str, tuple[Any, int, int, np.dtype[Any]]] = {}  # where its numbers begin, columns, type
         self._read: dict[str, Read] = {}
         self._learned = {one["name"]: learned(one) for one in fitted["inputs"]}
         sizes = {one["name"]: len(one["center"]) for one in fitted["inputs"] if one["type"] == "vector"}
@@ -178,12 +183,14 @@ class _Columns:
 
     def _row(self, file: str, row: int, rows: slice) -> Array:
         """A piece of one row of an array: mapping it would count all of it as ours."""
-        path = getattr(self._order, file)
-        with Path(path).open("rb") as opened:
+        if file not in self._files:
+            opened = self._open.enter_context(Path(getattr(self._order, file)).open("rb", buffering=0))  # noqa: SIM115 - with the others
             np.lib.format.read_magic(opened)
             (_, length), _, kind = np.lib.format.read_array_header_1_0(opened)
-            offset = (row * length + rows.start) * kind.itemsize
-            return np.fromfile(opened, kind, rows.stop - rows.start, offset=offset)
+            self._files[file] = opened, opened.tell(), length, kind
+        opened, start, length, kind = self._files[file]
+        opened.seek(start + (row * length + rows.start) * kind.itemsize)
+        return np.fromfile(opened, kind, rows.stop - rows.start)
 
     def _whole(self, column: TableColumn) -> Iterator[Array]:
         """A column that is in no array, as texts, by batches."""
