@@ -103,6 +103,8 @@ class JobRead(BaseModel):
                 "cancel": f"{self}/cancel",
                 "clone": f"{self}/clone",
                 "trace": f"{self}/trace",
+                "predict": f"{self}/predict",
+                "predictions": f"{self}/predictions",
                 "dataset": f"/v1/datasets/{row.dataset_id}",
             },
         )
@@ -192,6 +194,23 @@ def list_jobs(
         rows, cursor = page_of(session, query, Job.id, page, limit, request, response)
         items = _with_folds_and_attempts(session, rows)
     return Page(items=items, next_page=cursor)
+
+
+# --- deleting ---------------------------------------------------------------------------------------------------------
+
+
+@router.delete(
+    "/{job_id}",
+    status_code=204,
+    responses=responses(errors.Unauthenticated, errors.NotFound, errors.JobNotFinished, errors.JobInUse),
+)
+def delete_job(job_id: JobId, caller: CurrentCaller) -> None:
+    """Deletes a job that has ended, with its log and its files; it cannot be undone.
+
+    Clones of it and jobs that train on from it stay. A job that a predictor points at is refused.
+    """
+    with database.writing() as session:
+        lifecycle.delete_job(session, caller.project_id, job_id)
 
 
 # --- cancelling -------------------------------------------------------------------------------------------------------

@@ -21,6 +21,9 @@ from api import (
     jobs,
     metrics,
     plans,
+    predict,
+    predictions,
+    predictors,
     problems,
     reference,
     submissions,
@@ -75,7 +78,22 @@ app = FastAPI(
     generate_unique_id_function=_operation_id,
 )
 problems.install(app)
-for routes in (intake, datasets, submissions, plans, jobs, clones, events, artifacts, traces, health, metrics):
+for routes in (
+    intake,
+    datasets,
+    submissions,
+    plans,
+    jobs,
+    clones,
+    events,
+    artifacts,
+    traces,
+    predict,
+    predictions,
+    predictors,
+    health,
+    metrics,
+):
     app.include_router(routes.router)
 reference.install(app)
 app.add_middleware(Requests)

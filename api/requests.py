@@ -75,10 +75,12 @@ def _request_id(given: str) -> str:
 
 
 def _cap(scope: Scope, headers: Headers) -> int:
-    """Only a route that streams its body takes more than fits in memory."""
+    """Only a route that streams its body takes more than fits in memory; rows to predict may be more than a spec."""
     is_form = headers.get("content-type", "").lower().startswith("multipart/form-data")
     if is_form and scope["path"] in ("/v1/datasets", "/v1/jobs"):
         return settings.max_upload_bytes + FORM_OVERHEAD
+    if scope["path"].startswith(("/v1/jobs/", "/v1/predictors/")) and scope["path"].endswith("/predict"):
+        return settings.max_predict_bytes
     return settings.max_upload_bytes if scope["path"] == "/v1/datasets" else settings.max_body_bytes
 
 

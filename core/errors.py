@@ -173,6 +173,21 @@ class PatchTestFailed(Problem):
     status = 422
 
 
+class InvalidRows(Problem):
+    """Some of the rows are not acceptable; nothing was predicted."""
+
+    status = 422
+
+
+class NetworkTooLarge(Problem):
+    """The network is larger than one that predicts here may be; have a worker do it: `POST /v1/jobs/{id}/predictions`.
+
+    `BACKPROPD_PREDICT_MEMORY_BYTES` sets how large it may be.
+    """
+
+    status = 422
+
+
 class IdempotencyKeyReused(Problem):
     """This Idempotency-Key was already used with another body; draw a new key for a new request."""
 
@@ -206,6 +221,30 @@ class ArtifactNotReady(Problem):
     status = 409
 
 
+class JobNotFinished(Problem):
+    """The job has not ended yet; wait for its end, or cancel it."""
+
+    status = 409
+
+
+class NoNetwork(Problem):
+    """The job has ended without `network.onnx`, so there is nothing to predict with; its `error` says why."""
+
+    status = 409
+
+
+class JobInUse(Problem):
+    """A predictor points at this job; point it at another one, or delete it first."""
+
+    status = 409
+
+
+class NoPreviousJob(Problem):
+    """The predictor has no previous job to go back to: it has had only one, or that one was deleted."""
+
+    status = 409
+
+
 class StartNotReady(Problem):
     """The job to start from has not ended yet; send this again when it has."""
 
@@ -214,6 +253,12 @@ class StartNotReady(Problem):
 
 class DatasetNotReady(Problem):
     """The dataset is still being read."""
+
+    status = 409
+
+
+class PredictionsNotReady(Problem):
+    """There is no file of these predictions: wait with `?wait=` until they are made, or look at their `error`."""
 
     status = 409
 

@@ -48,6 +48,22 @@ class Settings(BaseSettings):
         description="Largest dataset file that is accepted, in bytes; a compressed one may not hold more either.",
     )
     max_body_bytes: int = Field(default=1 * MIB, ge=1024, description="Largest JSON body that is accepted, in bytes.")
+    max_predict_bytes: int = Field(
+        default=64 * MIB, ge=1024, description="Largest body of rows to predict that is accepted, in bytes."
+    )
+    max_predict_rows: int = Field(
+        default=100_000,
+        ge=1,
+        description="Most rows that are predicted in one request; a stored dataset may have more.",
+    )
+    predict_networks: int = Field(
+        default=64, ge=1, description="Networks that one API process keeps loaded for predictions."
+    )
+    predict_memory_bytes: int = Field(
+        default=512 * MIB,
+        ge=MIB,
+        description="Memory that the networks loaded in one API process may take, about; no larger one is loaded.",
+    )
     max_event_readers: int = Field(
         default=2000, ge=1, description="Event streams that one API process holds open at once; above that 503."
     )

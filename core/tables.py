@@ -19,8 +19,8 @@ JobStatus = Literal["queued", "running", "cancelling", "pausing", "paused", "suc
 DatasetStatus = Literal["processing", "ready", "invalid"]
 RunStatus = Literal["waiting", "queued", "running", "ended"]
 InquiryStatus = Literal["queued", "running", "succeeded", "failed"]
-InquiryKind = Literal["trace", "plan"]
-RunKind = Literal["training", "fold", "ingest", "trace", "plan"]
+InquiryKind = Literal["trace", "plan", "predictions"]
+RunKind = Literal["training", "fold", "ingest", "trace", "plan", "predictions"]
 Slot = Literal["training", "short"]
 AttemptOutcome = Literal["running", "succeeded", "failed", "cancelled", "crashed", "interrupted", "lost"]
 
@@ -256,6 +256,21 @@ class Artifact(Row):
     sha256: Mapped[str]
     bytes: Mapped[int]
     created_at: Mapped[datetime]
+
+
+class Predictor(Row):
+    """A stable name that points at one job's network, for callers that must not change when it is trained again."""
+
+    __tablename__ = "predictors"
+    __table_args__ = (UniqueConstraint("project_id", "name"),)
+    id: Mapped[Id]
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    name: Mapped[str]
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)  # that job cannot be deleted
+    previous_job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL"), index=True)
+    version: Mapped[int] = mapped_column(default=1)  # +1 each time it points at another job
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
 
 
 class Blob(Row):

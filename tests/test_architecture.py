@@ -44,7 +44,9 @@ def test_the_api_starts_without_torch_table_readers_or_the_worker() -> None:
     loaded = {name.split(".")[0] for name in seen.stdout.splitlines()}
     assert {"api", "core", "fastapi"} <= loaded
     assert (
-        loaded & {"torch", "sklearn", "duckdb", "numpy", "pandas", "pyarrow", "onnx", "safetensors", "worker"} == set()
+        loaded
+        & {"torch", "sklearn", "duckdb", "numpy", "pandas", "pyarrow", "onnx", "onnxruntime", "safetensors", "worker"}
+        == set()
     )
 
 
@@ -83,6 +85,9 @@ def test_the_contracts_of_imports_hold(tree: Path) -> None:
         ("worker/slots.py", "from fastapi import FastAPI", "core and worker stay free of the web"),
         ("api/jobs.py", "import torch", "core and api stay free of torch"),
         ("core/spec/data.py", "import numpy", "core and api stay free of torch"),
+        ("api/rows.py", "import numpy", "core and api stay free of torch"),
+        ("api/loaded_networks.py", "import onnxruntime", "core and api stay free of torch"),
+        ("api/networks.py", "import torch", "core and api stay free of torch"),
         ("worker/trainer/fit.py", "import core.database", "the trainer and the reader of tables know no way out"),
         ("worker/trainer/fit.py", "import sqlalchemy", "the trainer and the reader of tables know no way out"),
         ("worker/ingest/main.py", "import core.database", "the trainer and the reader of tables know no way out"),
@@ -96,7 +101,7 @@ def test_an_import_across_a_fence_breaks_its_contract(tree: Path, file: str, lin
     linted = lint_imports(tree)
 
     assert linted.returncode != 0
-    broken = [line for line in linted.stdout.splitlines() if line.endswith("BROKEN")]
+    broken = [line for line in linted.stdout.splitlines() if " BROKEN" in line]
     assert any(contract in line for line in broken), linted.stdout
 
 

@@ -24,11 +24,20 @@ from core.start import BEST, PREPROCESSING, Start
 from core.storage import blob_key
 from core.tables import Artifact, Checkpoint, Dataset, Inquiry, Job
 from worker.relay import Relay
-from worker.trainer.order import Beginning, PlanOrder, TableColumn, TableOrder, TraceOrder, TrainingOrder
+from worker.trainer.order import (
+    Beginning,
+    PlanOrder,
+    PredictionsOrder,
+    TableColumn,
+    TableOrder,
+    TraceOrder,
+    TrainingOrder,
+)
 
 ARRAYS = ("numbers.npy", "codes.npy", "moments.npy")
 TABLE = "table.parquet"
 FOLDER = "backpropd-run-"
+NETWORK = "network.onnx"
 
 
 def private_folder() -> Path:
@@ -56,6 +65,8 @@ def lay_out(claim: Claim, folder: Path) -> tuple[str, Relay]:
             return _trace_order(claim, folder), Relay(claim, 1)
         case "plan":
             return _plan_order(claim, folder), Relay(claim, 1)
+        case "predictions":
+            return _predictions_order(claim, folder), Relay(claim, 1)
         case "training" | "fold":
             return _training_order(claim, folder)
 
@@ -141,6 +152,33 @@ def _trace_order(claim: Claim, folder: Path) -> str:
         spec=job.resolved_spec.model_copy(update={"trace": Trace(rows=inquiry.request["rows"])}),
         start=start,
         folder=str(folder),
+    )
+    return order.model_dump_json()
+
+
+def _predictions_order(claim: Claim, folder: Path) -> str:
+    with database.reading() as session:
+        inquiry = session.get_one(Inquiry, claim.subject_id)
+        job = session.get_one(Job, inquiry.job_id)
+        wanted = (Dataset.id == inquiry.request["dataset_id"], Dataset.project_id == claim.project_id)
+        found = session.scalar(select(Dataset).where(*wanted))
+        artifacts = session.scalars(select(Artifact).where(Artifact.job_id == job.id)).all()
+    if found is None:
+        raise errors.DatasetDeleted("The dataset was deleted before it was predicted.")
+    assert job.resolved_spec is not None, "only a job with a network is asked"
+    files = {
+        row.name: str(storage.storage().fetch(blob_key(claim.project_id, row.sha256), folder))
+        for row in artifacts
+        if row.name in (NETWORK, PREPROCESSING)
+    }
+    columns = job.resolved_spec.features.columns
+    order = PredictionsOrder(
+        **_table(found, folder, {name for name, choice in columns.items() if choice.type in ("category", None)}),
+        spec=job.resolved_spec,
+        folder=str(folder),
+        network=files[NETWORK],
+        preprocessing=files[PREPROCESSING],
+        format=inquiry.request["format"],
     )
     return order.model_dump_json()
 

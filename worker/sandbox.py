@@ -25,12 +25,13 @@ from worker.ingest.main import IngestOrder, ingest
 from worker.trainer.inquiry import measure_plan, trace
 from worker.trainer.main import train
 from worker.trainer.messages import Failed, FromChild, Stop, StopOrder, decode, encode
-from worker.trainer.order import PlanOrder, TraceOrder, TrainingOrder
+from worker.trainer.order import PlanOrder, PredictionsOrder, TraceOrder, TrainingOrder
+from worker.trainer.stored_predictions import predict_table
 
 torch.set_num_threads(1)  # before any parallel region; each child sets its own number first
 
-Order = Annotated[TrainingOrder | TraceOrder | PlanOrder | IngestOrder, Field(discriminator="kind")]
-ORDER: TypeAdapter[TrainingOrder | TraceOrder | PlanOrder | IngestOrder] = TypeAdapter(Order)
+AnyOrder = TrainingOrder | TraceOrder | PlanOrder | PredictionsOrder | IngestOrder
+ORDER: TypeAdapter[AnyOrder] = TypeAdapter(Annotated[AnyOrder, Field(discriminator="kind")])
 
 PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
 
@@ -70,6 +71,8 @@ def enter(connection: Connection, order: str, memory_bytes: int, folder: str) ->
                 trace(tracing, pipe)
             case PlanOrder() as planning:
                 measure_plan(planning, mapped, pipe)
+            case PredictionsOrder() as predicting:
+                predict_table(predicting, pipe)
             case IngestOrder() as reading:
                 resource.setrlimit(resource.RLIMIT_CPU, (reading.seconds, reading.seconds))  # SIGKILL when it is over
                 ingest(reading, pipe)

@@ -13,6 +13,7 @@ holds its own run before all these.)
 from core.lifecycle.cancelling import request_cancel
 from core.lifecycle.claiming import claim_next, claimable
 from core.lifecycle.datasets import dataset_invalid, dataset_ready
+from core.lifecycle.deleting import delete_job
 from core.lifecycle.ending import crash, fail, release, succeed
 from core.lifecycle.folds import fold_trained
 from core.lifecycle.holding import orders, record, renew, save_checkpoint
@@ -37,6 +38,7 @@ __all__ = [
     "dataset_invalid",
     "dataset_ready",
     "datasets_of",
+    "delete_job",
     "expire_leases",
     "fail",
     "fold_trained",

@@ -24,6 +24,7 @@ SLOT_OF: dict[RunKind, Slot] = {
     "ingest": "short",
     "trace": "short",
     "plan": "short",
+    "predictions": "short",
 }
 INQUIRIES: frozenset[RunKind] = frozenset(get_args(InquiryKind))
 

@@ -32,6 +32,7 @@ MEASURING = 3 * MIB  # by scikit-learn
 MEASURED_BY_US: frozenset[str] = frozenset({"accuracy", "rmse", "mae", "r2"})
 COLUMNS_AT_ONCE = 64  # while columns become rows
 TRAINED, TRAINED_BY_LBFGS = 3.5, 7.0  # times the activations of a batch: forward and backward
+PREDICTED_ROWS, PREDICTING = 8192, 96 * MIB  # at once; onnxruntime, and the writer of the file
 EVALUATED_ROWS, EVALUATED = 1024, 2  # at once; times what goes into a layer and comes out
 
 
@@ -93,6 +94,19 @@ def memory_of_update(spec: TrainingSpec, parameters: int, inputs: int, rows: int
     table = rows * (BYTES_A_ROW + 2 * SINGLE * len(spec.targets))
     written = memory_of_trace(spec.trace, spec.network, parameters, inputs)
     return int(1.25 * (state + table)) + (_of_reader(rows) if spec.split.by else 0) + written + 384 * MIB
+
+
+def memory_of_predictions(spec: TrainingSpec, network: int, rows: int) -> int:
+    """Bytes of a process that predicts a table by a `network.onnx` of so many bytes, a batch at a time. By its columns,
+    as the table may hold longer texts than the one that was trained on.
+    """
+    columns = len(spec.features.columns)
+    width = max(
+        [spec.network.output.units if spec.network.output else 1, *_activations(spec.network.layers or [], columns)]
+    )
+    batch = PREDICTED_ROWS * (BYTES_A_ROW * columns + SINGLE * 8 * width)
+    has_words = any(choice.type in ("category", None) for choice in spec.features.columns.values())
+    return BASE + PREDICTING + 3 * network + batch + (_of_reader(rows) if has_words else 0)
 
 
 def slots(optimizer: AnyOptimizer, epochs: int = 100) -> int:

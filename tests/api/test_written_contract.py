@@ -12,12 +12,41 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator, OpenAPIV32SpecValidator
 
-from api import artifacts, clones, datasets, events, health, intake, jobs, keys, metrics, plans, submissions, traces
+from api import (
+    artifacts,
+    clones,
+    datasets,
+    events,
+    health,
+    intake,
+    jobs,
+    keys,
+    metrics,
+    plans,
+    predict,
+    predictions,
+    predictors,
+    submissions,
+    traces,
+)
 from core.spec import TrainingSpec
 from tests.api.asking import post_job, problem
 from tests.api.test_operations import families
 from tests.running import Serve
 
+GUARDED = (
+    artifacts,
+    clones,
+    datasets,
+    events,
+    jobs,
+    metrics,
+    predict,
+    predictions,
+    predictors,
+    submissions,
+    traces,
+)
 HERE = {"GET /openapi.json", "GET /openapi-3.1.json", "GET /docs", "GET /v1/schemas/spec.json", "GET /errors/{code}"}
 
 
@@ -56,7 +85,7 @@ def test_only_the_newest_says_what_streams_are_made_of(newest: dict[str, Any], o
 def test_an_operation_is_called_as_its_function(newest: dict[str, Any]) -> None:
     functions = {
         name
-        for module in (artifacts, clones, datasets, events, health, intake, jobs, metrics, plans, submissions, traces)
+        for module in (*GUARDED, health, intake, plans)
         for name, found in inspect.getmembers(module, inspect.isfunction)
         if found.__module__ == module.__name__
     }
@@ -130,8 +159,7 @@ def test_the_page_to_read_needs_no_other_host(serve: Serve) -> None:
 
 
 def test_a_key_is_found_before_anything_else_is_looked_at() -> None:
-    modules = (artifacts, clones, datasets, events, jobs, metrics, submissions, traces)
-    guarded = [route for module in modules for route in module.router.routes]
+    guarded = [route for module in GUARDED for route in module.router.routes]
 
     for route in guarded:
         assert any(one.call in (keys.caller, keys.admin) for one in route.dependant.dependencies), route  # type: ignore[attr-defined]

@@ -55,7 +55,8 @@ def test_a_missing_number_becomes_the_median(tmp_path: Path) -> None:
 
     fitted, features = _fit(tmp_path, table, {"x": {"scale": "none", "missing_indicator": False}})
 
-    assert fitted.inputs == [NumberInput(name="x", imputed=2.0, scaling=Affine(center=0.0, scale=1.0))]
+    unscaled = Affine(center=0.0, scale=1.0)
+    assert fitted.inputs == [NumberInput(name="x", imputed=2.0, scaling=unscaled, minimum=1.0, maximum=9.0)]
     assert features[:, 0].tolist() == [1, 2, 2, 9]
 
 

@@ -72,6 +72,15 @@ class PlanOrder(TableOrder):
     claimed: float  # by the monotonic clock of this machine: what came before this process is part of a job's time
 
 
+class PredictionsOrder(TableOrder):
+    """All rows of a table, to be predicted by a network of which there is `network.onnx`."""
+
+    kind: Literal["predictions"] = "predictions"
+    network: str  # path of that file
+    preprocessing: str  # path of its preprocessing.json
+    format: Literal["parquet", "csv"]
+
+
 class TraceOrder(TableOrder):
     """One update, by the `trace` of the spec."""
 

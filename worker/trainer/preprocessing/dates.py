@@ -44,7 +44,8 @@ class DatetimeInput(BaseModel):
     """Features of a moment in seconds since 1970 in UTC, an integer, or of `imputed` where it is missing; then, with
     `missing_indicator`, 1 where it was missing, else 0.
 
-    `elapsed` is the moment itself; `weekday` is 0 on Mondays; days and months count from 1.
+    `elapsed` is the moment itself; `weekday` is 0 on Mondays; days and months count from 1. `minimum` and `maximum` are
+    those of the rows of the fit.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -54,6 +55,8 @@ class DatetimeInput(BaseModel):
     imputed: int
     parts: list[Annotated[PlainPart | Cycle, Field(discriminator="type")]]
     missing_indicator: bool = False
+    minimum: int | None = None
+    maximum: int | None = None
 
     @property
     def features(self) -> list[str]:
@@ -78,7 +81,14 @@ def fit_datetime(name: str, moments: Moments, choice: ColumnChoice) -> DatetimeI
             origin = int(np.floor(values.mean())) if part == "elapsed" else 0
             scaling = fit_scaling((values - origin).astype(np.float32), choice.scale or "standard")
             parts.append(PlainPart(part=part, origin=origin, scaling=scaling))
-    return DatetimeInput(name=name, imputed=imputed, parts=parts, missing_indicator=bool(choice.missing_indicator))
+    return DatetimeInput(
+        name=name,
+        imputed=imputed,
+        parts=parts,
+        missing_indicator=bool(choice.missing_indicator),
+        minimum=int(known.min()) if len(known) else None,
+        maximum=int(known.max()) if len(known) else None,
+    )
 
 
 def _seconds(text: str) -> int:

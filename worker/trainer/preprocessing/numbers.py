@@ -14,7 +14,10 @@ from worker.trainer.preprocessing.table import Floats
 
 class NumberInput(BaseModel):
     """feature = the value, or `imputed` where it is missing or infinite, scaled. With `missing_indicator` one more: 1
-    where it was missing, else 0."""
+    where it was missing, else 0.
+
+    `minimum` and `maximum` are those of the rows of the fit, None where they had no value.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -23,6 +26,8 @@ class NumberInput(BaseModel):
     imputed: float
     scaling: Scaling
     missing_indicator: bool = False
+    minimum: float | None = None
+    maximum: float | None = None
 
     @property
     def features(self) -> list[str]:
@@ -32,7 +37,24 @@ class NumberInput(BaseModel):
 def fit_number(name: str, raw: Floats, choice: ColumnChoice) -> NumberInput:
     """Where these rows have no value at all, a missing one becomes 0."""
     imputed, scaling = fit_filled(raw, choice)
-    return NumberInput(name=name, imputed=imputed, scaling=scaling, missing_indicator=bool(choice.missing_indicator))
+    minimum, maximum = range_of(raw)
+    return NumberInput(
+        name=name,
+        imputed=imputed,
+        scaling=scaling,
+        missing_indicator=bool(choice.missing_indicator),
+        minimum=minimum,
+        maximum=maximum,
+    )
+
+
+def range_of(raw: Floats) -> tuple[float, float] | tuple[None, None]:
+    """The least and the largest of the finite values."""
+    least, most = float(raw.min(initial=np.inf)), float(raw.max(initial=-np.inf))
+    if not (np.isfinite(least) and np.isfinite(most)):  # nothing at all, or among them what is missing or infinite
+        known = raw[np.isfinite(raw)]
+        return (float(known.min()), float(known.max())) if len(known) else (None, None)
+    return least, most
 
 
 def fit_filled(raw: Floats, choice: ColumnChoice) -> tuple[float, Scaling]:

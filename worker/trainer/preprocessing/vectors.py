@@ -7,14 +7,17 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from core.spec.features import ColumnChoice
-from worker.trainer.preprocessing.numbers import fit_filled
+from worker.trainer.preprocessing.numbers import fit_filled, range_of
 from worker.trainer.preprocessing.scaling import Affine, scaled
 from worker.trainer.preprocessing.table import Floats
 
 
 class VectorInput(BaseModel):
     """feature k = (component k, or `imputed[k]` where it is missing, - `center[k]`) / `scale[k]`. With
-    `missing_indicator` one more: 1 where any component was missing, else 0."""
+    `missing_indicator` one more: 1 where any component was missing, else 0.
+
+    `minimum` and `maximum` are those of all components, in the rows of the fit.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -24,6 +27,8 @@ class VectorInput(BaseModel):
     center: list[float]
     scale: list[float]
     missing_indicator: bool = False
+    minimum: float | None = None
+    maximum: float | None = None
 
     @property
     def size(self) -> int:
@@ -41,8 +46,11 @@ Component = Callable[[int], Floats]
 def fit_vector(name: str, component: Component, size: int, choice: ColumnChoice) -> VectorInput:
     imputed: list[float] = []
     affine: list[Affine] = []
+    ranges: list[float] = []
     for place in range(size):
-        filled, scaling = fit_filled(component(place), choice)
+        raw = component(place)
+        ranges += [bound for bound in range_of(raw) if bound is not None]
+        filled, scaling = fit_filled(raw, choice)
         assert isinstance(scaling, Affine), "the spec allows no other of vectors"
         imputed.append(filled)
         affine.append(scaling)
@@ -52,6 +60,8 @@ def fit_vector(name: str, component: Component, size: int, choice: ColumnChoice)
         center=[one.center for one in affine],
         scale=[one.scale for one in affine],
         missing_indicator=bool(choice.missing_indicator),
+        minimum=min(ranges, default=None),
+        maximum=max(ranges, default=None),
     )
 
 
