@@ -1,7 +1,7 @@
 """What a job leaves behind, by name."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
@@ -15,6 +15,7 @@ from api.keys import Caller, CurrentCaller
 from api.problems import responses
 from core import database, errors
 from core.lifecycle import TERMINAL
+from core.spec import KerasFile
 from core.storage import blob_key
 from core.tables import Artifact
 
@@ -33,6 +34,7 @@ NAMES = (
     "metrics.csv",
     "report.json",
     "trace.json",
+    *get_args(KerasFile),
 )
 Name = Annotated[str, Path(pattern=r"^[A-Za-z0-9_.-]{1,255}$")]
 

@@ -23,6 +23,7 @@ from api import (
     plans,
     problems,
     reference,
+    specs,
     submissions,
     traces,
 )
@@ -75,7 +76,7 @@ app = FastAPI(
     generate_unique_id_function=_operation_id,
 )
 problems.install(app)
-for routes in (intake, datasets, submissions, plans, jobs, clones, events, artifacts, traces, health, metrics):
+for routes in (intake, datasets, specs, submissions, plans, jobs, clones, events, artifacts, traces, health, metrics):
     app.include_router(routes.router)
 reference.install(app)
 app.add_middleware(Requests)

@@ -13,7 +13,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic.json_schema import models_json_schema
 
-from api import clones, events, intake, jobs, problems, submissions, traces
+from api import clones, events, intake, jobs, problems, specs, submissions, traces
 from core.dialect import Dialect
 from core.errors import InvalidQuery, NotFound, every_problem
 from core.spec import TrainingSpec
@@ -33,6 +33,8 @@ EXTRA_MODELS = (
     clones.JobClone,
     jobs.Cancel,
     traces.TraceCreate,
+    specs.KerasModel,
+    specs.SklearnEstimator,
     problems.ProblemBody,
     events.EventRead,
 )

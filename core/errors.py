@@ -143,6 +143,12 @@ class InvalidSpec(Problem):
     status = 422
 
 
+class ModelNotMappable(Problem):
+    """Parts of the model have no counterpart here; without them another network would be trained, so none is."""
+
+    status = 422
+
+
 class InvalidQuery(Problem):
     """A query parameter is not acceptable."""
 
@@ -439,6 +445,10 @@ class FeatureNotSupported(DataInvalid):
 
 class IncompatibleLoss(DataInvalid):
     """This loss does not fit this task."""
+
+
+class NotInKeras(DataInvalid):
+    """Parts of the network have no counterpart in Keras, so it cannot be written as one; leave it out of `outputs`."""
 
 
 class IncompatibleOutput(DataInvalid):

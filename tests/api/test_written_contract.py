@@ -12,7 +12,21 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator, OpenAPIV32SpecValidator
 
-from api import artifacts, clones, datasets, events, health, intake, jobs, keys, metrics, plans, submissions, traces
+from api import (
+    artifacts,
+    clones,
+    datasets,
+    events,
+    health,
+    intake,
+    jobs,
+    keys,
+    metrics,
+    plans,
+    specs,
+    submissions,
+    traces,
+)
 from core.spec import TrainingSpec
 from tests.api.asking import post_job, problem
 from tests.api.test_operations import families
@@ -56,7 +70,20 @@ def test_only_the_newest_says_what_streams_are_made_of(newest: dict[str, Any], o
 def test_an_operation_is_called_as_its_function(newest: dict[str, Any]) -> None:
     functions = {
         name
-        for module in (artifacts, clones, datasets, events, health, intake, jobs, metrics, plans, submissions, traces)
+        for module in (
+            artifacts,
+            clones,
+            datasets,
+            events,
+            health,
+            intake,
+            jobs,
+            metrics,
+            plans,
+            specs,
+            submissions,
+            traces,
+        )
         for name, found in inspect.getmembers(module, inspect.isfunction)
         if found.__module__ == module.__name__
     }
