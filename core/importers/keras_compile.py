@@ -58,12 +58,15 @@ def read_compile(notes: Notes, chain: Chain, config: Config, target: str | list[
     name, loss, from_logits = _loss(config)
     output = _output(notes, chain, name, from_logits, (*config.path, "loss"))
     task: Task = "regression"
+    units: Any = 1
     if output is not None and loss is not None:
         training["loss"] = loss if len(loss) > 1 else loss["name"]
         task = _task(name, target)
-        _targets_fit(notes, name, target, task, int(output["units"]))
+        units = output["units"]
+        if isinstance(units, int):  # else it was refused
+            _targets_fit(notes, name, target, task, units)
     training |= read_optimizer(config)
-    training |= _metrics(config, task, output["units"] if output else 1)
+    training |= _metrics(config, task, units)
     _rest(config)
     config.finish()
     spec: dict[str, Any] = {"task": task, "target": target}
@@ -123,7 +126,8 @@ def _loss(config: Config) -> tuple[str, dict[str, Any] | None, bool]:
             own.differs(
                 "alpha", 0.25, "Keras multiplies the whole loss with it; here nothing does, so `sgd` steps longer."
             )
-        own.skip("alpha")
+        else:
+            own.ignored("alpha", "Without `apply_class_balancing` it changes nothing.")
     if ours == "huber":
         loss["delta"] = own.number("delta", 1.0)
         if own.mapped("delta") is None:
@@ -229,12 +233,13 @@ MEASURED_ELSE: Mapping[str, str] = {
 }
 
 
-def _metrics(config: Config, task: Task, classes: int) -> dict[str, Any]:
+def _metrics(config: Config, task: Task, units: Any) -> dict[str, Any]:
     value = config.take("metrics")
     if value is None:
         return {}
     if not isinstance(value, list):
         value = [value]
+    classes = units if isinstance(units, int) else 2
     found: list[str] = []
     for position, one in enumerate(value):
         at = (*config.path, "metrics", position)

@@ -110,7 +110,7 @@ def _read(notes: Notes, found: Chain, layer: Mapping[str, Any], path: Path) -> N
             _normalization(found, own)
         case "Flatten" | "Identity":
             plain_layer(own)
-            own.skip("data_format")
+            own.ignored("data_format", "Rows have one dimension, so it changes nothing.")
             notes.say("mapped", name, path, "Rows have one dimension, so it changes nothing.")
         case "Dense":
             part = _dense(own)
@@ -228,7 +228,8 @@ def _batch_norm(own: Config) -> dict[str, Any]:
         _begins_as(own, key, word)
     own.only("synchronized", False, why="a job trains on one machine.")
     own.only("renorm", False, why="has no counterpart here.")
-    own.skip("renorm_clipping", "renorm_momentum")
+    for key in ("renorm_clipping", "renorm_momentum"):
+        own.ignored(key, "Without `renorm` it changes nothing.")
     kept = own.number("momentum", 0.99)
     momentum = round(1 - kept, 12)
     own.differs("momentum", 0.99, f"{MOMENTUM}: {kept} there is {momentum} here{VARIANCE}")

@@ -122,13 +122,15 @@ def _around(own: Config) -> dict[str, Any]:
         if own.values.get(theirs) is not None:
             found[ours] = _number(own, theirs, 1.0)
         own.take(theirs)
-    if own.take("use_ema", False) is True:
+    if own.values.get("use_ema") is True:
         found["ema_decay"] = own.number("ema_momentum", 0.99)
-        own.differs(
-            "use_ema", True, "The average is measured and kept here from the first epoch on; Keras takes it at the end."
-        )
+        own.mapped("ema_momentum")
+        own.differs("use_ema", True, "The average is measured and kept after every epoch; in Keras, at the end.")
         own.only("ema_overwrite_frequency", why="the average does not replace the weights while training.")
-    own.skip("ema_momentum", "ema_overwrite_frequency")
+    else:
+        own.only("use_ema", False, why="must be true or false.")
+        for key in ("ema_momentum", "ema_overwrite_frequency"):
+            own.ignored(key, "Without `use_ema` it changes nothing.")
     own.only("loss_scale_factor", why="has no counterpart here.")
     if own.values.get("gradient_accumulation_steps") is not None:
         found["accumulate"] = own.differs(

@@ -228,6 +228,8 @@ def activation_layer(name: str, own: Config) -> Any:
             at = (*own.path, "alpha_initializer")
             named = serialized(own.notes, own.take("alpha_initializer", "zeros"), f"{own.named}.alpha_initializer", at)
             found = {"name": "prelu", "init": _slope(own, named)}
+            if "alpha_initializer" in own.values:
+                own.notes.say("mapped", f"{own.named}.alpha_initializer", at)
     own.notes.part(ACTIVATION, {"name": found} if isinstance(found, str) else found, own.named, own.path)
     return found
 
@@ -241,7 +243,7 @@ def _slope(own: Config, named: tuple[str, Config] | None) -> float:
     if name.lower() in plain:
         return plain[name.lower()]
     if name.lower() == "constant":
-        return options.number("value", 0.0)
+        return _number(options, "value", 0.0)
     own.refuse("alpha_initializer", "slopes begin as a constant here: `Zeros`, `Ones` or `Constant`.")
     return 0.0
 

@@ -7,7 +7,7 @@ All are made from the spec and the fitted preprocessing by a `match` over their 
 import runpy
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -78,14 +78,15 @@ def export(
     bundle.mkdir()
     found: dict[str, Agreement] = {}
     fault: errors.ExportFailed | None = None
-    for name, make in {
+    made: dict[str, Callable[[], Agreement | None]] = {
         STATE_DICT: checked.state_dict,
         SCORE_NUMPY: checked.score_numpy,
         NETWORK: checked.network,
         ONNX: checked.onnx,
         PREDICT: checked.predict,
         **{name: partial(checked.keras, name) for name in order.spec.outputs},
-    }.items():
+    }
+    for name, make in made.items():
         try:
             with _named(name):
                 agreement = make()

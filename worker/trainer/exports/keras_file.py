@@ -8,7 +8,7 @@ import io
 import json
 import math
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -141,9 +141,10 @@ def _applied(kind: str, config: Mapping[str, Any], arrays: list[Tensor], values:
             gamma, beta, mean, variance = arrays
             return functional.batch_norm(values, mean, variance, gamma, beta, False, 0.0, config["epsilon"])
         case "LayerNormalization":
-            return functional.layer_norm(values, values.shape[1:], *arrays, eps=config["epsilon"])
+            gamma, beta = arrays
+            return functional.layer_norm(values, values.shape[1:], gamma, beta, config["epsilon"])
         case "RMSNormalization":
-            return functional.rms_norm(values, values.shape[1:], *arrays, eps=config["epsilon"])
+            return functional.rms_norm(values, values.shape[1:], arrays[0], config["epsilon"])
         case "PReLU":
             return torch.where(values > 0, values, arrays[0] * values)
         case "LeakyReLU":
@@ -161,7 +162,7 @@ def _applied(kind: str, config: Mapping[str, Any], arrays: list[Tensor], values:
             raise ValueError(f"no layer {kind} is ever written")
 
 
-NAMED: dict[str, Any] = {
+NAMED: dict[str, Callable[[Tensor], Tensor]] = {
     "linear": lambda values: values,
     "relu": functional.relu,
     "relu6": functional.relu6,
