@@ -206,6 +206,12 @@ class JobAlreadyTerminal(Problem):
     status = 409
 
 
+class NotInCode(Problem):
+    """The script would not train what this job has trained: `errors` says what it does not do."""
+
+    status = 422
+
+
 class ArtifactNotReady(Problem):
     """The job has not made this artifact yet; it is there once the job has succeeded."""
 

@@ -6,7 +6,7 @@ from core.importers.keras_parts import is_of_keras
 from core.importers.notes import Config, Path
 from core.spec.metrics import MONITOR_SYNONYMS, MONITORS, lower_is_better
 
-KEPT = "The weights of the epoch with the best `monitor` are kept; Keras ends with those of the last one."
+KEPT = "`weights.safetensors` is of the epoch with the best `monitor`; `last.safetensors` has those Keras ends with."
 NOT_HERE = {
     "ModelCheckpoint": "Jobs keep their best weights, and checkpoints, by themselves.",
     "BackupAndRestore": "Jobs go on from their checkpoints by themselves.",
