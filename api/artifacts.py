@@ -125,7 +125,7 @@ async def download_weights(
 @router.get(
     "/code",
     response_class=StreamingResponse,
-    responses={**DOWNLOAD, **responses(errors.ArtifactNotFound, errors.NotInCode)},
+    responses={**DOWNLOAD, **responses(errors.InvalidQuery, errors.NotInCode)},
 )
 async def download_code(job_id: JobId, caller: CurrentCaller, request: Request) -> Response:
     """`train.py`: one PyTorch script that trains the network of this job again, from the rows of its dataset.

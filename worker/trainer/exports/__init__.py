@@ -88,7 +88,7 @@ def export(
     }
     for name, make in made.items():
         try:
-            with _named(name):
+            with named(name):
                 agreement = make()
         except errors.ExportFailed as problem:
             fault = fault or problem
@@ -102,7 +102,7 @@ def export(
 
 
 @contextmanager
-def _named(name: str) -> Iterator[None]:
+def named(name: str) -> Iterator[None]:
     """Whatever an exporter does wrong is said under the name of its file."""
     try:
         yield

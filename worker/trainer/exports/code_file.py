@@ -32,6 +32,9 @@ from worker.trainer.preprocessing import Preprocessing
 from worker.trainer.schedules import Length, Plateau, factor
 from worker.trainer.split import Parts
 
+# As the reader of tables has them (`worker/ingest/csv_text.py`), which a training does not know.
+MISSING = ["NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL"]
+MISSING_NUMBER = ["?", "-", "--", ".", "*", "None", "none", "n/a", "na", "<NA>", "NAN", "NaT", "missing"]
 MOST_STEPS = 20_000  # whose rates are written out, where the rate moves
 CLASSES = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "nadam": "NAdam", "radam": "RAdam", "adamax": "Adamax"}
 CLASSES |= {"adagrad": "Adagrad", "adadelta": "Adadelta", "rmsprop": "RMSprop"}
@@ -42,10 +45,14 @@ TITLE = """Trains the network of this job again, with torch, numpy and safetenso
 
 Preprocessing, rows of each part, initial weights, batches and noise are those of the job. It prints the losses of each
 epoch up to the one whose weights the job kept, saves them as trained.safetensors, and says how far those of the job are
-off, where weights.safetensors lies beside it. On another machine or version of torch the last bits differ.
+off, where weights.safetensors lies beside it. On another machine or version of torch the last bits differ. Of a .csv
+with another dialect, DIALECT, ENCODING and MISSING say how it is written.
 """
 
 BODY = '''
+DIALECT, ENCODING = {{"delimiter": ",", "quotechar": '"'}}, "utf-8-sig"  # of a .csv
+MISSING = {missing}
+MISSING_NUMBER = {missing_number}  # where a number, or a date, is expected
 FITTED = json.loads({fitted!r})
 COLUMNS = {columns}
 VALIDATION = np.array({validation}, np.int64)  # rows, numbered from 0; those of neither part train
@@ -61,11 +68,29 @@ LONGEST = {longest}  # weights into one unit, after each update
 
 {network}
 
+def table(file):
+    """{{column: values}}, with None for what is missing"""
+    if file.endswith(".csv"):
+        with open(file, encoding=ENCODING, newline="") as lines:
+            rows = [{{name: cell or None for name, cell in row.items()}} for row in csv.DictReader(lines, **DIALECT)]
+    else:
+        rows = read_rows(file)
+    words = set(MISSING)
+    return {{name: [None if one in words else one for one in (row.get(name) for row in rows)] for name in rows[0]}}
+
+
+def numeric(values):
+    words = set(MISSING_NUMBER)
+    return [None if isinstance(value, str) and value.strip() in words else value for value in values]
+
+
 def inputs(columns):
     """{{column: values of the rows}} -> (rows, features), and (rows, embeddings) codes where there are some."""
     features, codes = [], []
     for fitted in FITTED["inputs"]:
         values = columns[fitted["name"]]
+        if fitted["type"] in ("number", "datetime"):
+            values = numeric(values)
         if fitted["type"] == "embedding":
             codes.append(embedding(values, fitted))
         else:
@@ -78,7 +103,7 @@ def inputs(columns):
 def share(values):
     """Numbers, or true and false."""
     try:
-        return numbers(values)
+        return numbers(numeric(values))
     except ValueError:
         found = places(values, [False, True], -1).astype(np.float32)
         return np.where(found < 0, np.float32(np.nan), found)
@@ -130,8 +155,7 @@ def loss_of(logits, target):
 
 
 def train(file):
-    rows = read_rows(file)
-    columns = {{name: [row.get(name) for row in rows] for name in rows[0]}}
+    columns = table(file)
     x, (y, known) = inputs(columns), targets(columns)
     chosen = np.setdiff1d(np.flatnonzero(known), np.concatenate([VALIDATION, TEST]))
     torch.set_num_threads({threads})
@@ -206,11 +230,14 @@ def code_of(spec: TrainingSpec, fitted: Preprocessing, run: Run) -> str | None:
     sizes = [(len(one.categories) + 1, one.dimension) for one in fitted.embeddings]
     steps = steps_of(layers, output, len(fitted.features) + sum(dimension for _, dimension in sizes))
     rows_an_update = training.batch_size * training.accumulate
-    updates = -(-len(run.parts.train) // rows_an_update)
+    has_batch_norm, rows = any(isinstance(layer, BatchNorm) for layer in flat(layers)), len(run.parts.train)
+    if has_batch_norm and rows > 1 and rows % rows_an_update == 1:
+        rows -= 1
+    updates = -(-rows // rows_an_update)
     moves = training.schedule.model_dump(exclude_defaults=True) != {"name": "constant"}
     if moves and updates * run.epochs > MOST_STEPS:
         return None
-    length, flat_layers = Length(updates, updates * training.epochs), list(flat(layers))
+    length = Length(updates, updates * training.epochs)
     factors = (
         [factor(training.schedule, step, length, Plateau()) for step in range(updates * run.epochs)] if moves else []
     )
@@ -218,6 +245,8 @@ def code_of(spec: TrainingSpec, fitted: Preprocessing, run: Run) -> str | None:
     drawn = [*_of_embeddings(len(sizes)), *(one for step, chosen in weighted for one in _drawn(step, chosen))]
     network = network_source(len(fitted.features), sizes, steps, outcome).partition("from torch import nn\n")[2]
     body = BODY.format(
+        missing=MISSING,
+        missing_number=MISSING_NUMBER,
         fitted=fitted.model_dump_json(),
         columns=columns_of(fitted),
         validation=run.parts.validation.tolist(),
@@ -236,7 +265,7 @@ def code_of(spec: TrainingSpec, fitted: Preprocessing, run: Run) -> str | None:
         loss=_loss(spec),
         threads=spec.resources.threads,
         optimizer=_optimizer(spec),
-        drop_last=DROP_LAST if any(isinstance(layer, BatchNorm) for layer in flat_layers) else "",
+        drop_last=DROP_LAST if has_batch_norm else "",
         clip=_clip(spec),
     )
     return script(TITLE, body)
