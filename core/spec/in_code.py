@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 from core.spec import TrainingSpec
-from core.spec.network import BatchNorm, flat
 from core.spec.schedules import PlateauRate
 
 LOSSES = ("cross_entropy", "binary_cross_entropy", "mse", "mae", "huber")
@@ -19,8 +18,6 @@ def not_in_code(spec: TrainingSpec) -> Iterator[tuple[str, str]]:
         yield "/training/optimizer", f"The script has no {training.optimizer.name}; it has {', '.join(OPTIMIZERS)}."
     if isinstance(training.schedule, PlateauRate):
         yield "/training/schedule", "The script knows no rate that depends on what was measured."
-    if training.accumulate > 1 and any(isinstance(layer, BatchNorm) for layer in flat(spec.network.layers or [])):
-        yield "/training/accumulate", "The script takes the batches of an update as one, which batch norm would feel."
     if spec.split.folds is not None:
         yield "/split/folds", "The script trains one network."
     if spec.sample_weight is not None:

@@ -43,8 +43,14 @@ SPECS: dict[str, dict[str, Any]] = {
     },
     "two classes": {
         "target": "wet",
-        "network": {"layers": [{"type": "dense", "units": 12, "activation": "prelu"}, {"type": "batch_norm"}]},
-        "training": {**PLAIN, "batch_size": 40, "schedule": {"name": "cosine", "warmup_epochs": 1}, "accumulate": 1},
+        "network": {
+            "layers": [
+                {"type": "dense", "units": 12, "activation": {"name": "prelu", "init": 0.6}},
+                {"type": "batch_norm"},
+                {"type": "gaussian_noise", "stddev": 0.1},
+            ]
+        },
+        "training": {**PLAIN, "batch_size": 40, "schedule": {"name": "cosine", "warmup_epochs": 1}, "accumulate": 2},
     },
 }
 

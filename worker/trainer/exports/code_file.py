@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, assert_never
 
 from core.spec import TrainingSpec
+from core.spec.activations import Prelu
 from core.spec.in_code import not_in_code
 from core.spec.initializers import (
     AnyBiasInitializer,
@@ -25,7 +26,7 @@ from worker.trainer.exports.network_file import network_source
 from worker.trainer.exports.outcome import outcome_of
 from worker.trainer.exports.score_numpy_file import columns_of
 from worker.trainer.exports.scripts import script
-from worker.trainer.exports.steps import Block, Linear, Step, steps_of
+from worker.trainer.exports.steps import Activation, Block, Linear, Step, steps_of
 from worker.trainer.initializers import LEFT_OF_DEVIATION
 from worker.trainer.network import EMBEDDING_DEVIATION, PROJECTION
 from worker.trainer.preprocessing import Preprocessing
@@ -57,7 +58,8 @@ FITTED = json.loads({fitted!r})
 COLUMNS = {columns}
 VALIDATION = np.array({validation}, np.int64)  # rows, numbered from 0; those of neither part train
 TEST = np.array({test}, np.int64)
-SEED, EPOCHS, ROWS_AN_UPDATE, LEARNING_RATE = {seed}, {epochs}, {rows_an_update}, {learning_rate!r}
+SEED, EPOCHS, LEARNING_RATE = {seed}, {epochs}, {learning_rate!r}
+BATCH, ACCUMULATE = {batch}, {accumulate}  # rows of a batch, and batches of an update
 FACTORS = {factors}  # of the rate, by step; none where it stays
 UNIT = {unit!r}  # losses are said in the target's own units
 # What each tensor begins as, in the order in which it is drawn.
@@ -72,11 +74,12 @@ def table(file):
     """{{column: values}}, with None for what is missing"""
     if file.endswith(".csv"):
         with open(file, encoding=ENCODING, newline="") as lines:
-            rows = [{{name: cell or None for name, cell in row.items()}} for row in csv.DictReader(lines, **DIALECT)]
+            words = {{"", *MISSING}}
+            found = csv.DictReader(lines, **DIALECT)
+            rows = [{{name: None if cell in words else cell for name, cell in row.items()}} for row in found]
     else:
         rows = read_rows(file)
-    words = set(MISSING)
-    return {{name: [None if one in words else one for one in (row.get(name) for row in rows)] for name in rows[0]}}
+    return {{name: [row.get(name) for row in rows] for name in {{name: 0 for row in rows for name in row}}}}
 
 
 def numeric(values):
@@ -170,15 +173,16 @@ def train(file):
         order = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(seed_of(epoch, False)))
 {drop_last}        torch.default_generator.manual_seed(seed_of(epoch, True))
         total = 0.0
-        for rows_of_update in torch.split(torch.from_numpy(chosen)[order], ROWS_AN_UPDATE):
+        for update in torch.split(torch.from_numpy(chosen)[order], BATCH * ACCUMULATE):
             if FACTORS:
                 optimizer.param_groups[0]["lr"] = LEARNING_RATE * FACTORS[step]
-            loss = loss_of(network(*(one[rows_of_update] for one in x)), y[rows_of_update])
-            total += loss.item() * len(rows_of_update)
-            for key, (l1, l2) in PENALTIES.items():
-                loss = loss + l1 * weights[key].abs().sum() + l2 * weights[key].square().sum()
             optimizer.zero_grad()
-            loss.backward()
+            for batch in torch.split(update, BATCH):
+                loss = loss_of(network(*(one[batch] for one in x)), y[batch])
+                total += loss.item() * len(batch)
+                for key, (l1, l2) in PENALTIES.items():
+                    loss = loss + l1 * weights[key].abs().sum() + l2 * weights[key].square().sum()
+                (loss * (len(batch) / len(update))).backward()
 {clip}            optimizer.step()
             step += 1
             with torch.no_grad():
@@ -204,7 +208,7 @@ if __name__ == "__main__":
         print(f"weights are {{apart:.2g}} apart from those of the job, at most")
 '''
 DROP_LAST = """\
-        if len(order) > 1 and len(order) % ROWS_AN_UPDATE == 1:
+        if len(order) > 1 and len(order) % BATCH == 1:
             order = order[:-1]  # one row has no variance
 """
 Drawn = tuple[str, str, float, float]  # key, kind, and its two numbers
@@ -231,7 +235,7 @@ def code_of(spec: TrainingSpec, fitted: Preprocessing, run: Run) -> str | None:
     steps = steps_of(layers, output, len(fitted.features) + sum(dimension for _, dimension in sizes))
     rows_an_update = training.batch_size * training.accumulate
     has_batch_norm, rows = any(isinstance(layer, BatchNorm) for layer in flat(layers)), len(run.parts.train)
-    if has_batch_norm and rows > 1 and rows % rows_an_update == 1:
+    if has_batch_norm and rows > 1 and rows % training.batch_size == 1:
         rows -= 1
     updates = -(-rows // rows_an_update)
     moves = training.schedule.model_dump(exclude_defaults=True) != {"name": "constant"}
@@ -242,7 +246,11 @@ def code_of(spec: TrainingSpec, fitted: Preprocessing, run: Run) -> str | None:
         [factor(training.schedule, step, length, Plateau()) for step in range(updates * run.epochs)] if moves else []
     )
     weighted = list(zip(_linears(steps), [*_weighted(steps, layers), output], strict=True))
-    drawn = [*_of_embeddings(len(sizes)), *(one for step, chosen in weighted for one in _drawn(step, chosen))]
+    drawn = [
+        *_slopes(steps),
+        *_of_embeddings(len(sizes)),
+        *(one for step, chosen in weighted for one in _drawn(step, chosen)),
+    ]
     network = network_source(len(fitted.features), sizes, steps, outcome).partition("from torch import nn\n")[2]
     body = BODY.format(
         missing=MISSING,
@@ -253,7 +261,8 @@ def code_of(spec: TrainingSpec, fitted: Preprocessing, run: Run) -> str | None:
         test=run.parts.test.tolist(),
         seed=training.seed,
         epochs=run.epochs,
-        rows_an_update=rows_an_update,
+        batch=training.batch_size,
+        accumulate=training.accumulate,
         learning_rate=training.optimizer.learning_rate,
         factors=factors,
         unit=run.unit,
@@ -293,6 +302,15 @@ def _weighted(steps: Sequence[Step], layers: Sequence[AnyLayer]) -> Iterator[Wei
             yield from _weighted(block.steps, layer.layers)
             if block.projection is not None:
                 yield PROJECTION
+
+
+def _slopes(steps: Sequence[Step]) -> Iterator[Drawn]:
+    """What `prelu` begins with: nothing is drawn for it."""
+    for step in steps:
+        if isinstance(step, Block):
+            yield from _slopes(step.steps)
+        elif isinstance(step, Activation) and isinstance(step.chosen, Prelu):
+            yield f"{step.key}.weight", "constant", step.chosen.init, 0.0
 
 
 def _of_embeddings(count: int) -> Iterator[Drawn]:
