@@ -1,7 +1,7 @@
 """What a job leaves behind, by name."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
@@ -15,16 +15,21 @@ from api.keys import Caller, CurrentCaller
 from api.problems import responses
 from core import database, errors
 from core.lifecycle import TERMINAL
+from core.spec import KerasFile
+from core.spec.in_code import not_in_code
 from core.storage import blob_key
 from core.tables import Artifact
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["artifacts"])
 
+CODE = "train.py"
+HELD_OUT_FIELDS = ("validation_dataset_id", "test_dataset_id")
 WEIGHTS = {"safetensors": "weights.safetensors", "pt": "state_dict.pt"}
 NAMES = (
     *WEIGHTS.values(),
     "last.safetensors",
     "network.py",
+    CODE,
     "network.onnx",
     "score_numpy.py",
     "bundle.zip",
@@ -33,6 +38,7 @@ NAMES = (
     "metrics.csv",
     "report.json",
     "trace.json",
+    *get_args(KerasFile),
 )
 Name = Annotated[str, Path(pattern=r"^[A-Za-z0-9_.-]{1,255}$")]
 
@@ -114,3 +120,36 @@ async def download_weights(
 ) -> Response:
     """The short way to `weights.safetensors`; `pt` is `state_dict.pt`, which torch loads with `weights_only=True`."""
     return await download_artifact(job_id, WEIGHTS[file_format], caller, request)
+
+
+@router.get(
+    "/code",
+    response_class=StreamingResponse,
+    responses={**DOWNLOAD, **responses(errors.InvalidQuery, errors.NotInCode)},
+)
+async def download_code(job_id: JobId, caller: CurrentCaller, request: Request) -> Response:
+    """`train.py`: one PyTorch script that trains the network of this job again, from the rows of its dataset.
+
+    Refused where the script would not do all that the job did: the answer names what it lacks.
+    """
+    await run_in_threadpool(_code_fits, caller, job_id)
+    return await download_artifact(job_id, CODE, caller, request)
+
+
+def _code_fits(caller: Caller, job_id: str) -> None:
+    """Raises `NotInCode`."""
+    with database.reading() as session:
+        job = job_or_404(session, caller, job_id)
+        if session.scalar(select(Artifact.id).where(Artifact.job_id == job_id, Artifact.name == CODE)) is not None:
+            return
+    lacking = list(not_in_code(job.resolved_spec)) if job.resolved_spec is not None else []
+    if job.start is not None:
+        lacking.append(("/start_from", "The script begins with new weights."))
+    lacking += [
+        (f"/{name}", "The script reads one table.") for name in HELD_OUT_FIELDS if getattr(job, name) is not None
+    ]
+    if job.status == "succeeded" and not lacking:
+        lacking.append(("/training/schedule", "The script does not write out so many rates."))
+    if lacking:
+        named = [{"pointer": at, "code": "not_in_code", "message": message} for at, message in lacking]
+        raise errors.NotInCode(errors=named)

@@ -26,6 +26,7 @@ from api import (
     predictors,
     problems,
     reference,
+    specs,
     submissions,
     traces,
 )
@@ -81,6 +82,7 @@ problems.install(app)
 for routes in (
     intake,
     datasets,
+    specs,
     submissions,
     plans,
     jobs,

@@ -13,7 +13,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic.json_schema import models_json_schema
 
-from api import clones, events, intake, jobs, predict, predictions, predictors, problems, submissions, traces
+from api import clones, events, intake, jobs, predict, predictions, predictors, problems, specs, submissions, traces
 from core.dialect import Dialect
 from core.errors import InvalidQuery, NotFound, every_problem
 from core.spec import TrainingSpec
@@ -36,6 +36,8 @@ EXTRA_MODELS = (
     predict.RowsToPredict,
     predictions.PredictionsCreate,
     predictors.PredictorPut,
+    specs.KerasModel,
+    specs.SklearnEstimator,
     problems.ProblemBody,
     events.EventRead,
 )

@@ -143,6 +143,12 @@ class InvalidSpec(Problem):
     status = 422
 
 
+class ModelNotMappable(Problem):
+    """Parts of the model have no counterpart here; without them another network would be trained, so none is."""
+
+    status = 422
+
+
 class InvalidQuery(Problem):
     """A query parameter is not acceptable."""
 
@@ -213,6 +219,12 @@ class JobAlreadyTerminal(Problem):
     """The job has already ended; its state does not change any more."""
 
     status = 409
+
+
+class NotInCode(Problem):
+    """The script would not train what this job has trained: `errors` says what it does not do."""
+
+    status = 422
 
 
 class ArtifactNotReady(Problem):
@@ -484,6 +496,10 @@ class FeatureNotSupported(DataInvalid):
 
 class IncompatibleLoss(DataInvalid):
     """This loss does not fit this task."""
+
+
+class NotInKeras(DataInvalid):
+    """Parts of the network have no counterpart in Keras, so it cannot be written as one; leave it out of `outputs`."""
 
 
 class IncompatibleOutput(DataInvalid):

@@ -7,7 +7,12 @@ from pathlib import Path
 BUNDLE_FILE = "bundle.zip"
 SAME_MOMENT = (1980, 1, 1, 0, 0, 0)  # the first that a zip can say: the same files make the same bytes
 NOT_IN_IT = {BUNDLE_FILE, "state_dict.pt"}  # the second has the weights once more
-STORED = {".safetensors", ".onnx"}  # weights do not get smaller, and compressing them takes 30 ms a megabyte
+STORED = {
+    ".safetensors",
+    ".onnx",
+    ".keras",
+    ".h5",
+}  # weights do not get smaller, and compressing them takes 30 ms a megabyte
 
 
 def write_bundle(file: Path, *folders: Path) -> None:

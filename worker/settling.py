@@ -29,6 +29,8 @@ from worker.trainer.messages import (
 )
 
 MEDIA_TYPES = {
+    ".h5": "application/x-hdf5",
+    ".keras": "application/zip",
     ".safetensors": "application/vnd.safetensors",
     ".json": "application/json",
     ".csv": "text/csv",

@@ -18,6 +18,7 @@ from core.resolve.folds import folds_fit
 from core.resolve.held_out import HeldOut, fits_held_out, has_texts, with_targets, without_shares
 from core.resolve.memory import memory_needed
 from core.resolve.output import resolve_network
+from core.resolve.outputs import fits_keras
 from core.resolve.split import may_be_features, ranks_whole_table, resolve_split, rows_of, rows_suffice
 from core.resolve.start import fits, taken_over
 from core.resolve.target import resolve_target, target_scale
@@ -93,6 +94,8 @@ def resolve(
         for name, choice in used.columns.items()
         if choice.dimension is not None
     ]
+    if spec.outputs:
+        fits_keras(network, output, inputs, embeddings)
     embedded = sum(vectors * dimension for vectors, dimension in embeddings)
     parameters = parameter_count(network.layers or [], output, inputs) + embedded
     if parameters > MAX_PARAMETERS:

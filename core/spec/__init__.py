@@ -24,6 +24,7 @@ def _no_flag(value: Any) -> Any:
     return value
 
 
+KerasFile = Literal["network.keras", "network.weights.h5"]
 Targets = Annotated[list[ColumnName], Field(min_length=1, max_length=MAX_TARGETS), AfterValidator(distinct)]
 
 
@@ -58,6 +59,13 @@ class TrainingSpec(Part):
     training: Training = Field(default=Training(), description="How the weights are found.")
     trace: Trace | None = Field(default=None, description="Lays the five steps open, as the artifact `trace.json`.")
     resources: Resources = Field(default=Resources(), description="What the training may use.")
+
+    outputs: Annotated[list[KerasFile], AfterValidator(distinct)] = Field(
+        default=[],
+        max_length=2,
+        description="Files beside those that every job leaves: what `load_model` and `load_weights` of Keras 3 open. "
+        "Not of residual blocks, embedded categories, and some activations.",
+    )
 
     @property
     def targets(self) -> list[str]:

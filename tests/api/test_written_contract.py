@@ -26,6 +26,7 @@ from api import (
     predict,
     predictions,
     predictors,
+    specs,
     submissions,
     traces,
 )
@@ -85,7 +86,7 @@ def test_only_the_newest_says_what_streams_are_made_of(newest: dict[str, Any], o
 def test_an_operation_is_called_as_its_function(newest: dict[str, Any]) -> None:
     functions = {
         name
-        for module in (*GUARDED, health, intake, plans)
+        for module in (*GUARDED, health, intake, plans, specs)
         for name, found in inspect.getmembers(module, inspect.isfunction)
         if found.__module__ == module.__name__
     }

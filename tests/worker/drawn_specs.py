@@ -53,7 +53,10 @@ STEPS = 2
 AFFORDABLE = {"units": 48, "hidden": 48, "threads": 1, "dimension": 16, "max_iter": 20}  # by the name of the field
 MAX_ITEMS = 5  # of a list
 FAR = 4.0  # what a number is at most that may be as large as float32 or nearly so
-ELSEWHERE = {"start_from"}  # fields of a spec that need an earlier job, and have tests of their own
+ELSEWHERE = {
+    "start_from",
+    "outputs",
+}  # fields of a spec that need an earlier job or network, and have tests of their own
 TRIES = 200
 TASKS = get_args(TrainingSpec.model_fields["task"].annotation)
 METHODS = get_args(Split.model_fields["method"].annotation)
@@ -223,6 +226,7 @@ class _Spec:
         drawer, kind = self._drawer, self._kind
         include = drawer.some(EVERY) if drawer.chance(0.3) else None
         drawer.steered |= {(TrainingSpec, name): lambda: None for name in ELSEWHERE}
+        drawer.steered[TrainingSpec, "outputs"] = list
         drawer.steered |= {
             (Features, "include"): lambda: include,
             (Features, "exclude"): lambda: drawer.some([one for one in EVERY if one not in (include or [])])[:3],

@@ -33,7 +33,7 @@ IN_EVERY_RUN = 60
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked")  # tensors that no step moves
 FILES = {"weights.safetensors", "preprocessing.json", "spec.json", "report.json"}
 THAT_PREDICT = {"network.onnx", "network.py", "score_numpy.py"}
-WHERE_THERE_IS_SUCH = {"trace.json", "last.safetensors"}
+WHERE_THERE_IS_SUCH = {"trace.json", "last.safetensors", "train.py"}
 
 
 @pytest.fixture(scope="module")

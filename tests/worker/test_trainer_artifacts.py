@@ -157,7 +157,7 @@ def test_two_processes_make_the_same_bytes(tmp_path: Path, table: Read) -> None:
 
     assert digests[0] == digests[1]
     words = {"preprocessing.json", "spec.json", "report.json"}
-    assert set(digests[0]) == {"weights.safetensors", "state_dict.pt", *words, *THAT_PREDICT}
+    assert set(digests[0]) == {"weights.safetensors", "state_dict.pt", "train.py", *words, *THAT_PREDICT}
 
 
 def test_rows_that_are_not_trained_on_change_nothing_but_their_own_metrics(tmp_path: Path, table: Read) -> None:

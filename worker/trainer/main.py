@@ -21,7 +21,8 @@ from worker.trainer import artifacts, state
 from worker.trainer.device import device_of
 from worker.trainer.diagnosis import diagnose
 from worker.trainer.examples import Examples
-from worker.trainer.exports import export
+from worker.trainer.exports import export, named
+from worker.trainer.exports.code_file import Run, code_of
 from worker.trainer.fit import EpochDone, StepDone, fit, output_of
 from worker.trainer.losses import criterion_of
 from worker.trainer.messages import (
@@ -43,6 +44,7 @@ from worker.trainer.optimizers import updater
 from worker.trainer.order import TableOrder, TrainingOrder
 from worker.trainer.predictions import logits_of
 from worker.trainer.preparation import Prepared, prepare
+from worker.trainer.preprocessing import Preprocessing
 from worker.trainer.scaling import TargetScaling
 from worker.trainer.start import begin_with
 from worker.trainer.state import TrainingState
@@ -282,12 +284,31 @@ def write_artifacts(
     artifacts.write(folder, order, fitted, {"weights": network.state_dict(), **others})
     others.clear()
     exported = export(folder, Path(order.folder) / BUNDLE, order, fitted, network, prepared.train.measured_target)
+    fault = exported.fault or _write_code(folder, order, fitted, prepared, kept_epoch)
     artifacts.write_report(folder, {**report, "parity": exported.parity}, prepared.parts)
     if spec.trace is not None:
         artifacts.write_trace(folder, now.traces)
-    found = problem or exported.fault
+    found = problem or fault
     failed = asdict(Failed(type(found).__name__, found.detail, facts=found.facts)) if found else None
     return Trained(stop_reason=stop_reason, best=best, test=report.get("test"), thresholds=values, failed=failed)
+
+
+def _write_code(
+    folder: Path, order: TableOrder, fitted: Preprocessing, prepared: Prepared, epochs: int
+) -> errors.ExportFailed | None:
+    """`train.py`, where it can do all that was done; what was wrong with it."""
+    spec, scaling = order.spec, prepared.target_scaling
+    unit = 1.0 if scaling is None else scaling.loss_unit(spec.training.loss)
+    anew = order.start is None and not order.held_out
+    run = Run(prepared.parts, epochs, started_anew=anew, unit=unit)
+    try:
+        with named("train.py"):
+            source = code_of(spec, fitted, run)
+    except errors.ExportFailed as fault:
+        return fault
+    if source is not None:
+        (folder / "train.py").write_text(source)
+    return None
 
 
 def _thresholds(

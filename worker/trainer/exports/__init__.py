@@ -7,9 +7,10 @@ All are made from the spec and the fitted preprocessing by a `match` over their 
 import runpy
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from core import errors
+from core.spec import KerasFile
 from core.spec.network import widths
 from worker.trainer.examples import Examples
 from worker.trainer.exports import parity
@@ -45,6 +47,7 @@ NETWORK, SCORE_NUMPY, ONNX, STATE_DICT, PREDICT = (
     "state_dict.pt",
     "predict.py",
 )
+KERAS, KERAS_WEIGHTS = "network.keras", "network.weights.h5"  # where `outputs` of the spec asks for them
 
 
 @dataclass(frozen=True)
@@ -75,15 +78,17 @@ def export(
     bundle.mkdir()
     found: dict[str, Agreement] = {}
     fault: errors.ExportFailed | None = None
-    for name, make in {
+    made: dict[str, Callable[[], Agreement | None]] = {
         STATE_DICT: checked.state_dict,
         SCORE_NUMPY: checked.score_numpy,
         NETWORK: checked.network,
         ONNX: checked.onnx,
         PREDICT: checked.predict,
-    }.items():
+        **{name: partial(checked.keras, name) for name in order.spec.outputs},
+    }
+    for name, make in made.items():
         try:
-            with _named(name):
+            with named(name):
                 agreement = make()
         except errors.ExportFailed as problem:
             fault = fault or problem
@@ -97,7 +102,7 @@ def export(
 
 
 @contextmanager
-def _named(name: str) -> Iterator[None]:
+def named(name: str) -> Iterator[None]:
     """Whatever an exporter does wrong is said under the name of its file."""
     try:
         yield
@@ -124,7 +129,7 @@ class _Checked:
         at_once: int,
     ) -> None:
         self._artifacts, self._bundle, self._at_once = artifacts, bundle, at_once
-        self._fitted, self._outcome, self._steps = fitted, outcome, steps
+        self._spec, self._fitted, self._outcome, self._steps = order.spec, fitted, outcome, steps
         self._weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
         self._rows = RawRows(order, fitted, min(order.rows, ROWS, at_once))
         features, codes = transform(fitted, self._rows.order, self._rows, np.arange(self._rows.count))
@@ -173,6 +178,24 @@ class _Checked:
         self._session = parity.session_of(file)
         every, scores = slice(0, self._rows.count), parity.of_onnx(self._session, self._rows, self._at_once)
         return self._reference.compare(ONNX, scores, every, self._steps)
+
+    def keras(self, name: KerasFile) -> Agreement:
+        """Read back from the file, with the features as the network has them."""
+        from worker.trainer.exports import keras_file  # h5py takes 40 ms to load, and is seldom asked for
+
+        spec, features = self._spec, self._inputs.features.cpu()
+        output = spec.network.output
+        assert output is not None, "a resolved spec has its output"
+        config = keras_file.config_of(spec.network.layers or [], output, features.shape[1], self._outcome)
+        weights = keras_file.weights_bytes(config, self._steps, self._weights)
+        file = self._artifacts / name
+        if name == KERAS:
+            file.write_bytes(keras_file.keras_bytes(config, weights))
+            scores = keras_file.of_keras(file, features, self._outcome)
+        else:
+            file.write_bytes(weights)
+            scores = keras_file.of_weights(config, file.read_bytes(), features, self._outcome)
+        return self._reference.compare(name, scores, slice(0, self._rows.count), self._steps)
 
     def predict(self) -> Agreement:
         file = self._bundle / PREDICT

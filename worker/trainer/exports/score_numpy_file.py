@@ -96,17 +96,21 @@ EMBEDDED = """\
 
 
 def score_numpy_source(preprocessing: Preprocessing, steps: Sequence[Step], outcome: Outcome) -> str:
-    columns = {one.type: _function(one) for one in preprocessing.inputs}
-    embedding = columns.pop("embedding", None)
     body = BODY.format(
-        columns="{" + ", ".join(f'"{kind}": {name}' for kind, name in columns.items()) + "}",
+        columns=columns_of(preprocessing),
         said="".join(f'    "{name}": {value!r},\n' for name, value in said_of(preprocessing, outcome).items()),
-        embedded=EMBEDDED if embedding else "",
+        embedded=EMBEDDED if preprocessing.embeddings else "",
         layers=_indented(_layers(steps)),
         shape=_shape(outcome),
         output=_indented(_output(outcome)),
     )
     return script(TITLE, body)
+
+
+def columns_of(preprocessing: Preprocessing) -> str:
+    """The functions that make columns of each type ready, as a dictionary in Python."""
+    functions = {one.type: _function(one) for one in preprocessing.inputs if not isinstance(one, EmbeddingInput)}
+    return "{" + ", ".join(f'"{kind}": {name}' for kind, name in functions.items()) + "}"
 
 
 def _function(one: Input) -> str:

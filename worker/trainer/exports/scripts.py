@@ -18,8 +18,12 @@ IMPORTS = {
     "np": "import numpy as np",
     "ort": "import onnxruntime as ort",
     "load_file": "from safetensors.numpy import load_file",
+    "save_file": "from safetensors.torch import load_file, save_file",
+    "torch": "import torch",
+    "nn": "from torch import nn",
+    "functional": "from torch.nn import functional",
 }
-OTHERS = ("np", "ort", "load_file")
+OTHERS = ("np", "ort", "load_file", "save_file", "torch", "nn", "functional")
 CONSTANTS = {"MISSING_MOMENT": "MISSING_MOMENT = np.iinfo(np.int64).min"}
 # As they are written, in their order; read once, in the forkserver, so that no later release mixes into this one.
 SOURCES = {
@@ -36,6 +40,8 @@ def script(title: str, body: str) -> str:
         for name in left:
             copied.add(name)
             used |= {"Any", *_names(getattr(numpy_functions, name).__code__)}
+    if "save_file" in used:
+        used -= {"load_file"}  # of torch as well
     imports = ([line for name, line in IMPORTS.items() if name in used and (name in OTHERS) == late] for late in (0, 1))
     parts = [
         f'"""{title}"""\n\n' + "\n\n".join("\n".join(lines) for lines in imports),
