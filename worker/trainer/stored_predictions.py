@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pyarrow as pa
+import pyarrow.compute  # `take` would load it in each process
 import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import NDArray
@@ -64,7 +65,10 @@ def predict_table(order: PredictionsOrder, channel: Channel) -> None:
 
 
 def _writer(path: Path, kind: str, schema: pa.Schema) -> Any:
-    return pa.parquet.ParquetWriter(path, schema) if kind == "parquet" else pa.csv.CSVWriter(path, schema)
+    if kind == "csv":
+        return pa.csv.CSVWriter(path, schema)
+    labels = [field.name for field in schema if field.type != pa.float32() and field.name != "row"]
+    return pa.parquet.ParquetWriter(path, schema, use_dictionary=labels or False)  # numbers are all different
 
 
 # --- what goes in -------------------------------------------------------------------------------------------------
