@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 import torch
@@ -47,7 +47,6 @@ NETWORK, SCORE_NUMPY, ONNX, STATE_DICT, PREDICT = (
     "state_dict.pt",
     "predict.py",
 )
-KERAS, KERAS_WEIGHTS = "network.keras", "network.weights.h5"  # where `outputs` of the spec asks for them
 
 
 @dataclass(frozen=True)
@@ -189,12 +188,15 @@ class _Checked:
         config = keras_file.config_of(spec.network.layers or [], output, features.shape[1], self._outcome)
         weights = keras_file.weights_bytes(config, self._steps, self._weights)
         file = self._artifacts / name
-        if name == KERAS:
-            file.write_bytes(keras_file.keras_bytes(config, weights))
-            scores = keras_file.of_keras(file, features, self._outcome)
-        else:
-            file.write_bytes(weights)
-            scores = keras_file.of_weights(config, file.read_bytes(), features, self._outcome)
+        match name:
+            case "network.keras":
+                file.write_bytes(keras_file.keras_bytes(config, weights))
+                scores = keras_file.of_keras(file, features, self._outcome)
+            case "network.weights.h5":
+                file.write_bytes(weights)
+                scores = keras_file.of_weights(config, file.read_bytes(), features, self._outcome)
+            case _:
+                assert_never(name)
         return self._reference.compare(name, scores, slice(0, self._rows.count), self._steps)
 
     def predict(self) -> Agreement:
