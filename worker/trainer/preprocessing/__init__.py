@@ -134,6 +134,8 @@ def transform(
     Raises `StartMismatch` where a vector is not as long as in the rows of the fit.
     """
     features = np.empty((len(rows), len(preprocessing.features)), np.float32)
+    if not len(rows):
+        return features, np.empty((0, len(preprocessing.embeddings)), np.int32) if preprocessing.embeddings else None
     waiting: list[Floats] = []
     place = 0
     for fitted in preprocessing.inputs:

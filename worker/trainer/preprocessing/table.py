@@ -27,6 +27,9 @@ class Table:
         """`most` rows from the first on, or all."""
         self._order = order
         self._most = most
+        self._headers: dict[
+            str, tuple[int, int, np.dtype[Any]]
+        ] = {}  # of each file: where it ends, columns' length, type
 
     def number(self, column: TableColumn, component: int = 0) -> Floats:
         """Missing is NaN. Of a vector, one component."""
@@ -55,8 +58,10 @@ class Table:
 
     def _row(self, path: str, row: int) -> NDArray[Any]:
         with Path(path).open("rb") as file:
-            np.lib.format.read_magic(file)
-            (_, length), _, kind = np.lib.format.read_array_header_1_0(file)
-            start = file.tell() + row * length * kind.itemsize
+            if path not in self._headers:  # once: of many columns it would take as long as all else
+                np.lib.format.read_magic(file)
+                (_, length), _, kind = np.lib.format.read_array_header_1_0(file)
+                self._headers[path] = file.tell(), length, kind
+            begin, length, kind = self._headers[path]
             count = length if self._most is None else min(length, self._most)
-            return np.fromfile(file, kind, count, offset=start - file.tell())
+            return np.fromfile(file, kind, count, offset=begin + row * length * kind.itemsize - file.tell())
