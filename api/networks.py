@@ -64,7 +64,6 @@ class Network:
         ranges = [self._inputs[name].learned.range or (math.nan, math.nan) for name in self._numbers]
         self._least, self._most = np.array(ranges, np.float32).reshape(-1, 2, 1).transpose(1, 0, 2)
         self._output = self.said["outputs"][self.said["scores"]]
-        self.thresholds: list[float] | None = fitted["target"].get("thresholds")
         target = spec["target"] if isinstance(spec["target"], list) else [spec["target"]]
         kinds = {one.kind for one in self._inputs.values()}
         self.named = Named(
@@ -138,7 +137,7 @@ class Network:
 
     def _places(self, scores: Array) -> list[Any]:
         """Of classes, the place of the one that is said; of labels, whether each is; else nothing."""
-        task, limits = self.said["task"], self.thresholds or [self.said["threshold"]]
+        task, limits = self.said["task"], self.said["thresholds"]
         if task == "multilabel":
             return list((scores > np.array(limits, scores.dtype)).tolist())
         if task != "classification":

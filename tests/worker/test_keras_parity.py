@@ -5,7 +5,7 @@ with, the same batches in the same order, the same epsilon. Keras runs in `keras
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from torch import Tensor
 from core.spec import TrainingSpec
 from tests.worker.factories import Listener, order_for, read
 from worker.trainer import fit as loop
-from worker.trainer.examples import Examples
+from worker.trainer.examples import Batch, Examples
 from worker.trainer.main import train
 from worker.trainer.messages import ARTIFACTS, Logged
 from worker.trainer.network import Network, build
@@ -82,9 +82,14 @@ def _by_us(folder: Path, case: Case, pixels: NDArray[np.float32], digits: NDArra
     """Trains as a job would, and writes down what Keras is asked to do."""
     y = np.eye(10, dtype=np.int64)[digits] if case.one_hot else digits
     order = order_for(folder / "job", read(folder / "table", _csv(pixels, y)), _spec(case))
-    heard, batches, take = Listener(), [], Examples.take
+    heard, rows_of_updates, batches = Listener(), list[Tensor](), Examples.batches
+
+    def noted(self: Examples, updates: tuple[Tensor, ...], start: int = 0) -> Iterator[Batch]:
+        rows_of_updates.extend(updates)
+        return batches(self, updates, start)
+
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Examples, "take", lambda self, rows: batches.append(rows) or take(self, rows))
+        patched.setattr(Examples, "batches", noted)
         patched.setattr(loop, "STEP_SECONDS", 0.0)  # an event of every step
         patched.setattr(loop, "FIRST_STEP_SECONDS", 0.0)
         train(order, heard)
@@ -98,7 +103,7 @@ def _by_us(folder: Path, case: Case, pixels: NDArray[np.float32], digits: NDArra
         loss=case.loss,
         epsilon=case.epsilon,
         epsilon_of_torch=case.epsilon_of_torch,
-        orders=torch.cat(batches).reshape(EPOCHS, ROWS).numpy(),
+        orders=torch.cat(rows_of_updates).reshape(EPOCHS, ROWS).numpy(),
         **_as_in_keras("first", first),
         **_as_in_keras("trained", trained),
     )

@@ -44,7 +44,6 @@ def predict_table(order: PredictionsOrder, channel: Channel) -> None:
     session = onnxruntime.InferenceSession(order.network, options, providers=["CPUExecutionProvider"])
     said = json.loads(session.get_modelmeta().custom_metadata_map["backpropd"])
     fitted = json.loads(Path(order.preprocessing).read_text())
-    said["thresholds"] = fitted["target"].get("thresholds") or [said["threshold"]]
     output = [said["outputs"][said["scores"]]]
 
     fields = _fields(said)
