@@ -7,6 +7,7 @@ without both libraries.
 
 import json
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time
@@ -14,6 +15,8 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # it would report to Microsoft from its import on, and leave a file in /tmp
 import onnxruntime
 from numpy.typing import NDArray
 

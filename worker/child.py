@@ -31,6 +31,7 @@ def _launch() -> None:
     os.environ |= {
         "PATH": kept.get("PATH", os.defpath),
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        "ORT_DISABLE_TELEMETRY": "1",  # onnxruntime would report to Microsoft, and leave a file in the folder of work
         "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads beside another job are 10-25 times slower
         "OPENBLAS_NUM_THREADS": "1",  # numpy only checks what torch computes, and each thread would reserve memory
         "TMPDIR": kept.get("TMPDIR", ""),
