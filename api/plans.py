@@ -7,15 +7,15 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import BaseModel, Field
 from pydantic_core import from_json
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from api import strict_json, submissions, uploads
-from api.keys import Caller, CurrentCaller
+from api.inquiries import ANSWER_WAIT, answered
+from api.keys import CurrentCaller
 from api.problems import responses, validated
 from api.submissions import HELD_OUT_FILES, JobCreate
-from api.waiting import wait_seconds, waker
+from api.waiting import wait_seconds
 from core import database, errors, lifecycle, queue, storage
 from core.database import now
 from core.ids import new_id
@@ -29,7 +29,6 @@ from core.tables import Inquiry, InquiryStatus, Job
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
 
-ANSWER_WAIT = 10.0  # seconds, unless `?wait=` says otherwise
 FILE = "measured.json"
 PlanId = Annotated[str, Path(pattern=r"^inq_[0-9a-z]{26}$")]
 
@@ -149,9 +148,9 @@ async def plan_job(
     planned = await run_in_threadpool(plan)
     if isinstance(planned, PlanRead):
         return Response(planned.model_dump_json(), media_type="application/json")
-    answered = await _answered(caller, planned, ANSWER_WAIT if wait is None else wait)
-    status = 200 if answered.finished_at else 202
-    return await run_in_threadpool(_as_answer, answered, status, Location=f"/v1/plans/{planned}")
+    found = await answered(caller, planned, "plan", ANSWER_WAIT if wait is None else wait)
+    status = 200 if found.finished_at else 202
+    return await run_in_threadpool(_as_answer, found, status, Location=f"/v1/plans/{planned}")
 
 
 @router.get(
@@ -163,26 +162,8 @@ async def read_plan(
     plan_id: PlanId, caller: CurrentCaller, wait: Annotated[float | None, Depends(wait_seconds)] = None
 ) -> Response:
     """A measured plan. With `?wait=30` the answer comes when it is there, or after 30 s. Forgotten after a day."""
-    found = await _answered(caller, plan_id, wait or 0.0)
+    found = await answered(caller, plan_id, "plan", wait or 0.0)
     return await run_in_threadpool(_as_answer, found, 200)
-
-
-async def _answered(caller: Caller, inquiry_id: str, seconds: float) -> Inquiry:
-    return await waker.until(
-        inquiry_id,
-        seconds,
-        lambda: run_in_threadpool(_look, caller, inquiry_id),
-        lambda row: row.finished_at is not None,
-    )
-
-
-def _look(caller: Caller, inquiry_id: str) -> Inquiry:
-    mine = (Inquiry.id == inquiry_id, Inquiry.project_id == caller.project_id, Inquiry.kind == "plan")
-    with database.reading() as session:
-        found = session.scalar(select(Inquiry).where(*mine))
-    if found is None:
-        raise errors.NotFound()
-    return found
 
 
 def _as_answer(row: Inquiry, status: int, **headers: str) -> Response:

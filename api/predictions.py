@@ -7,18 +7,18 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import from_json
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from api import strict_json, uploads
 from api.datasets import DATASET_ID, dataset_or_404
 from api.downloads import ANSWERS, Blob, send
+from api.inquiries import ANSWER_WAIT, answered, inquiry_or_404
 from api.jobs import JobId
 from api.keys import Caller, CurrentCaller
 from api.loaded_networks import job_that_answers
 from api.problems import responses, validated
-from api.waiting import wait_seconds, waker
+from api.waiting import wait_seconds
 from core import database, errors, lifecycle, queue, storage
 from core.database import db_now
 from core.ids import new_id
@@ -28,7 +28,6 @@ from core.tables import Inquiry, InquiryStatus, Job
 
 router = APIRouter(prefix="/v1", tags=["predictions"])
 
-ANSWER_WAIT = 10.0  # seconds, unless `?wait=` says otherwise
 SUMMARY = "summary.json"
 MEDIA_TYPES = {"parquet": "application/vnd.apache.parquet", "csv": "text/csv"}
 PredictionsId = Annotated[str, Path(pattern=r"^inq_[0-9a-z]{26}$")]
@@ -115,7 +114,7 @@ async def predict_dataset(
         return inquiry.id
 
     inquiry_id = await run_in_threadpool(ask)
-    found = await _answered(caller, inquiry_id, ANSWER_WAIT if wait is None else wait)
+    found = await answered(caller, inquiry_id, "predictions", ANSWER_WAIT if wait is None else wait)
     status = 201 if found.finished_at else 202
     return await run_in_threadpool(_as_answer, found, status, Location=f"/v1/predictions/{inquiry_id}")
 
@@ -132,7 +131,7 @@ async def read_predictions(
 
     They are forgotten after a day.
     """
-    found = await _answered(caller, predictions_id, wait or 0.0)
+    found = await answered(caller, predictions_id, "predictions", wait or 0.0)
     return await run_in_threadpool(_as_answer, found, 200)
 
 
@@ -153,7 +152,7 @@ async def read_predictions(
 )
 async def download_predictions(predictions_id: PredictionsId, caller: CurrentCaller, request: Request) -> Response:
     """The file, with Range, ETag and Repr-Digest."""
-    row = await run_in_threadpool(_look, caller, predictions_id)
+    row = await run_in_threadpool(inquiry_or_404, caller, predictions_id, "predictions")
     name = _file_name(row)
     if name not in row.files:
         raise errors.PredictionsNotReady(status_now=row.status)
@@ -166,24 +165,6 @@ async def download_predictions(predictions_id: PredictionsId, caller: CurrentCal
 
 def _file_name(row: Inquiry) -> str:
     return f"predictions.{row.request['format']}"
-
-
-async def _answered(caller: Caller, inquiry_id: str, seconds: float) -> Inquiry:
-    return await waker.until(
-        inquiry_id,
-        seconds,
-        lambda: run_in_threadpool(_look, caller, inquiry_id),
-        lambda row: row.finished_at is not None,
-    )
-
-
-def _look(caller: Caller, inquiry_id: str) -> Inquiry:
-    mine = (Inquiry.id == inquiry_id, Inquiry.project_id == caller.project_id, Inquiry.kind == "predictions")
-    with database.reading() as session:
-        found = session.scalar(select(Inquiry).where(*mine))
-    if found is None:
-        raise errors.NotFound()
-    return found
 
 
 def _as_answer(row: Inquiry, status: int, **headers: str) -> Response:

@@ -11,10 +11,11 @@ from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from api import strict_json, uploads
+from api.inquiries import ANSWER_WAIT, answered
 from api.jobs import JobId, job_or_404
 from api.keys import Caller, CurrentCaller
 from api.problems import responses, validated
-from api.waiting import wait_seconds, waker
+from api.waiting import wait_seconds
 from core import database, errors, lifecycle, queue, storage
 from core.database import db_now
 from core.ids import new_id
@@ -28,7 +29,6 @@ from core.tables import Artifact, Dataset, Inquiry, InquiryStatus, Job
 
 router = APIRouter(prefix="/v1", tags=["traces"])
 
-ANSWER_WAIT = 10.0  # seconds, unless `?wait=` says otherwise
 FILE = "trace.json"
 TraceId = Annotated[str, Path(pattern=r"^inq_[0-9a-z]{26}$")]
 
@@ -113,7 +113,7 @@ async def trace_job(
         return inquiry.id
 
     inquiry_id = await run_in_threadpool(ask)
-    found = await _answered(caller, inquiry_id, ANSWER_WAIT if wait is None else wait)
+    found = await answered(caller, inquiry_id, "trace", ANSWER_WAIT if wait is None else wait)
     status = 201 if found.finished_at else 202
     return await run_in_threadpool(_as_answer, found, status, Location=f"/v1/traces/{inquiry_id}")
 
@@ -127,26 +127,8 @@ async def read_trace(
     trace_id: TraceId, caller: CurrentCaller, wait: Annotated[float | None, Depends(wait_seconds)] = None
 ) -> Response:
     """A trace. With `?wait=30` the answer comes when it is made, or after 30 s. It is forgotten after a day."""
-    found = await _answered(caller, trace_id, wait or 0.0)
+    found = await answered(caller, trace_id, "trace", wait or 0.0)
     return await run_in_threadpool(_as_answer, found, 200)
-
-
-async def _answered(caller: Caller, inquiry_id: str, seconds: float) -> Inquiry:
-    return await waker.until(
-        inquiry_id,
-        seconds,
-        lambda: run_in_threadpool(_look, caller, inquiry_id),
-        lambda row: row.finished_at is not None,
-    )
-
-
-def _look(caller: Caller, inquiry_id: str) -> Inquiry:
-    mine = (Inquiry.id == inquiry_id, Inquiry.project_id == caller.project_id, Inquiry.kind == "trace")
-    with database.reading() as session:
-        found = session.scalar(select(Inquiry).where(*mine))
-    if found is None:
-        raise errors.NotFound()
-    return found
 
 
 def _as_answer(row: Inquiry, status: int, **headers: str) -> Response:
