@@ -148,9 +148,9 @@ async def plan_job(
     planned = await run_in_threadpool(plan)
     if isinstance(planned, PlanRead):
         return Response(planned.model_dump_json(), media_type="application/json")
-    found = await answered(caller, planned, "plan", ANSWER_WAIT if wait is None else wait)
-    status = 200 if found.finished_at else 202
-    return await run_in_threadpool(_as_answer, found, status, Location=f"/v1/plans/{planned}")
+    row = await answered(caller, planned, "plan", ANSWER_WAIT if wait is None else wait)
+    status = 200 if row.finished_at else 202
+    return await run_in_threadpool(_as_answer, row, status, Location=f"/v1/plans/{planned}")
 
 
 @router.get(

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import tempfile
 import threading
 import time
 
@@ -30,7 +31,14 @@ _extra: set[threading.Thread] = set()
 def start(**_: object) -> None:
     """Before the pool, and before any thread: the forkserver must be forked from a process that has none."""
     logs.configure()
-    child.start_forkserver()
+    try:
+        child.start_forkserver()
+    except OSError as error:  # Celery would only log it, and keep a worker that can train nothing
+        folder = tempfile.gettempdir()
+        raise SystemExit(
+            f"backpropd: no training process can be started: {error}. Its socket lies in TMPDIR, {folder}; where that"
+            " is longer than 60 characters, name a shorter one."
+        ) from error
     remove_left_folders()
     try:
         _enrol()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from graphlib import TopologicalSorter
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from safetensors.numpy import load
@@ -62,9 +63,9 @@ def test_the_commands_of_the_compose_file_train_a_job_and_stop_cleanly(
     new_postgres: Callable[[], str], tmp_path: Path
 ) -> None:
     port, key = free_port(), keys.draw()
-    work_dir = tmp_path / "work"
-    work_dir.mkdir()
     with ExitStack() as stack:
+        # As short as in a container: pytest's own may be longer than the name of a socket can be.
+        work_dir = Path(stack.enter_context(TemporaryDirectory(prefix="work-")))
         variables = {
             "BACKPROPD_DATABASE_URL": new_postgres(),
             "BACKPROPD_BROKER_URL": start_broker(stack, tmp_path),

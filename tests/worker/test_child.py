@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.running import wait_until
+from tests.running import clean_environment, wait_until
 from tests.worker.factories import Read, order_for, read, table_text
 from worker.ingest.main import IngestOrder
 from worker.trainer.messages import ARTIFACTS, MAX_MESSAGE, Logged, Stop, decode, encode
@@ -351,3 +351,21 @@ def test_a_bomb_of_parquet_ends_within_its_memory(host: Host, tmp_path: Path) ->
     assert said[-1].get("problem") in (None, "DatasetTooLarge")
     assert peak < 1024
     assert host.ask("bury", pid=pid) == "exit_0"
+
+
+def test_a_worker_whose_temporary_folder_has_too_long_a_name_says_so_and_ends(tmp_path: Path) -> None:
+    folder = tmp_path / ("long" * 25)
+    folder.mkdir()
+    variables = {"TMPDIR": str(folder), "BACKPROPD_DATABASE_URL": f"sqlite:///{tmp_path / 'none.sqlite3'}"}
+
+    ended = subprocess.run(
+        [sys.executable, "-m", "celery", "-A", "worker.app", "worker"],
+        env=clean_environment(**variables),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert ended.returncode == 1
+    assert "name a shorter one" in ended.stderr
