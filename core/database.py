@@ -7,6 +7,7 @@ fails with "database is locked" however long the busy timeout is (measured: 52-6
 """
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -33,6 +34,8 @@ CLAIM_LOCK = 0x6261636B  # any constant will do, as long as nothing else in this
 
 # As many connections as there are threads that may ask for one (anyio's pool has 40): otherwise requests queue twice.
 POOL_SIZE = 48
+
+BUSY_TIMEOUT = 30  # seconds that a statement on SQLite waits for another's transaction
 
 
 class Instant(TypeDecorator[datetime]):
@@ -73,7 +76,7 @@ def new_engine(url: str) -> Engine:
     if parsed.get_backend_name() == "sqlite":
         if parsed.database:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(parsed, pool_size=POOL_SIZE, max_overflow=0, connect_args={"timeout": 30})
+        engine = create_engine(parsed, pool_size=POOL_SIZE, max_overflow=0, connect_args={"timeout": BUSY_TIMEOUT})
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
@@ -96,9 +99,24 @@ def new_engine(url: str) -> Engine:
 def _prepare_sqlite(connection: DBAPIConnection, _: object) -> None:
     assert isinstance(connection, sqlite3.Connection)
     connection.isolation_level = None  # BEGIN is ours to write, below
-    connection.execute("PRAGMA journal_mode = WAL")
+    _turn_to_wal(connection)
     connection.execute("PRAGMA synchronous = FULL")  # NORMAL loses committed rows at a power cut
     connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _turn_to_wal(connection: sqlite3.Connection) -> None:
+    """Waits for others as long as any statement would: of a new file two turn at once, and SQLite, whose busy timeout
+    does not cover this one change, told all but the first "database is locked".
+    """
+    give_up_at = time.monotonic() + BUSY_TIMEOUT
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > give_up_at:
+                raise
+            time.sleep(0.01)
 
 
 def _begin_sqlite(connection: Connection) -> None:

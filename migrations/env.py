@@ -10,7 +10,15 @@ MIGRATION_LOCK = 0x6D696772
 
 
 def run(connection: Connection) -> None:
-    context.configure(connection=connection, target_metadata=Row.metadata, compare_type=True, render_as_batch=True)
+    # All of it in one transaction: unless told that DDL can be undone, Alembic commits after each revision on SQLite,
+    # and a second migrator, which had looked between two of them, made the rest a second time.
+    context.configure(
+        connection=connection,
+        target_metadata=Row.metadata,
+        compare_type=True,
+        render_as_batch=True,
+        transactional_ddl=True,
+    )
     with context.begin_transaction():
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})

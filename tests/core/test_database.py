@@ -1,7 +1,9 @@
 """The one place that knows both databases: clock, moments, transactions."""
 
+import sqlite3
 import threading
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 from sqlalchemy import ColumnElement, column, select, table, text
@@ -146,3 +148,23 @@ def test_a_status_that_is_none_is_refused_by_the_database(database_url: str) -> 
 
     with database.writing() as session, pytest.raises(IntegrityError, match="ck_runs_status"):
         session.execute(text(insert))
+
+
+def test_a_new_sqlite_file_that_another_process_reads_is_waited_for(tmp_path: Path) -> None:
+    # The busy timeout does not cover the turn to WAL: of processes that met at a new file, some were refused.
+    url = f"sqlite:///{tmp_path}/new.sqlite3"
+    holder = sqlite3.connect(tmp_path / "new.sqlite3", isolation_level=None, check_same_thread=False)
+    holder.execute("CREATE TABLE here (a)")
+    holder.execute("BEGIN")
+    holder.execute("SELECT * FROM here").fetchall()
+    release = threading.Timer(0.5, lambda: holder.execute("COMMIT"))
+    release.start()
+
+    own = database.new_engine(url)
+    with own.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM here")).scalar_one() == 0
+        assert connection.execute(text("PRAGMA journal_mode")).scalar_one() == "wal"
+
+    release.join()
+    holder.close()
+    own.dispose()

@@ -5,10 +5,11 @@ import sys
 from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, inspect, text
+from sqlalchemy import Engine, event, inspect, text
 
 import migrations
 from core import database
@@ -83,3 +84,24 @@ def test_migrators_at_once_make_the_tables_once(empty_database_url: str) -> None
     own.dispose()
     assert revisions == [migrations.head()]
     assert tables == {*Row.metadata.tables, "alembic_version"}
+
+
+def test_a_migration_that_breaks_off_leaves_the_database_as_it_was(empty_database_url: str) -> None:
+    # Between two of its revisions another would find half of the tables, and make the rest beside it.
+    own = database.new_engine(Settings(database_url=empty_database_url).database_url)
+
+    def break_off(_: Any, __: Any, statement: str, *___: Any) -> None:
+        if "inquiries" in statement:  # of the third revision
+            raise RuntimeError("broken off")
+
+    event.listen(own, "before_cursor_execute", break_off)
+    configured = migrations.config()
+    with own.execution_options(writes=True).connect() as connection:
+        configured.attributes["connection"] = connection
+        with pytest.raises(RuntimeError, match="broken off"):
+            command.upgrade(configured, "head")
+    event.remove(own, "before_cursor_execute", break_off)
+
+    with own.connect() as connection:
+        assert inspect(connection).get_table_names() == []
+    own.dispose()
