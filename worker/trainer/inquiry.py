@@ -7,10 +7,10 @@ import torch
 
 from worker.trainer import artifacts
 from worker.trainer.device import device_of
-from worker.trainer.main import before_the_first_step
 from worker.trainer.messages import ANSWER, Answered, Channel, Phase
 from worker.trainer.order import PlanOrder, TraceOrder
 from worker.trainer.preparation import prepare
+from worker.trainer.start import before_the_first_step
 from worker.trainer.timing import as_json, time_training
 from worker.trainer.trace import lay_open
 

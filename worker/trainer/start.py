@@ -1,4 +1,4 @@
-"""Begins with the weights of an earlier job instead of new ones."""
+"""The state of a training before its first step: new weights, or those of an earlier job."""
 
 from pathlib import Path
 
@@ -6,11 +6,28 @@ import torch
 from safetensors.torch import load_file
 
 from core import errors
-from worker.trainer.network import Network
+from worker.trainer.fit import output_of
+from worker.trainer.network import Network, build
+from worker.trainer.optimizers import updater
+from worker.trainer.order import TableOrder
+from worker.trainer.preparation import Prepared
+from worker.trainer.state import TrainingState
+
+
+def before_the_first_step(order: TableOrder, prepared: Prepared, device: torch.device) -> TrainingState:
+    spec, fitted = order.spec, prepared.preprocessing
+    embeddings = [(len(one.categories), one.dimension) for one in fitted.embeddings]
+    network = build(
+        spec.network.layers or [], output_of(spec), len(fitted.features), spec.training.seed, embeddings
+    ).to(device)
+    if order.start is not None:
+        _begin_with(network, Path(order.start.weights))
+    average = [parameter.detach().clone() for parameter in network.parameters()] if spec.training.ema_decay else None
+    return TrainingState(network, updater(spec.training.optimizer, list(network.parameters())), average)
 
 
 @torch.no_grad()
-def begin_with(network: Network, weights: Path) -> None:
+def _begin_with(network: Network, weights: Path) -> None:
     """Copies weights and buffers into a new network, layer by layer in their order.
 
     By order and not by name: layers without weights (activations, dropout) may have come or gone, and are counted in

@@ -12,14 +12,15 @@ from core.spec import TrainingSpec
 from core.spec.training import Stop
 from worker.trainer.device import device_of
 from worker.trainer.examples import Examples
+from worker.trainer.finish import diverged, write_artifacts
 from worker.trainer.fit import EpochDone, fit, output_of, updates_of
 from worker.trainer.losses import criterion_of
-from worker.trainer.main import before_the_first_step, diverged, write_artifacts
 from worker.trainer.metrics import measure
 from worker.trainer.network import as_function
 from worker.trainer.order import PlanOrder
 from worker.trainer.predictions import logits_of
 from worker.trainer.preparation import Prepared, prepare
+from worker.trainer.start import before_the_first_step
 from worker.trainer.state import TrainingState
 
 TRIAL_SECONDS = 2.0  # of training, or all of it where that is less
