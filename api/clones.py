@@ -125,22 +125,21 @@ async def clone_job(
     if text and uploads.media_type(request) not in ("application/json", ""):
         raise errors.UnsupportedMediaType("What shall differ is sent as `application/json`.")
 
-    def clone() -> tuple[str, bool]:
+    def clone() -> submissions.Submitted:
         body = strict_json.read(text) if text else {}
         asked = validated(JobClone, body)
         fingerprint = idempotency.fingerprint(f"{submissions.PATH}/{job_id}/clone", body)
         # Before the patch is applied: the job may have been resolved since, and the patch may not fit any more.
         earlier = idempotency.earlier_job(caller.project_id, idempotency_key, fingerprint)
         if earlier is not None:
-            return earlier, True
+            return submissions.Submitted(earlier)
         parent = jobs.read(caller, job_id)
         create = _body_of_create(parent, asked)
         whole = validated(JobCreate, create)
         job = submissions.new_job(request, caller, whole, create["spec"], create["dataset_id"], cloned_from=parent.id)
         return submissions.submit(job, idempotency_key, fingerprint, whole.start_from)
 
-    found, replayed = await run_in_threadpool(clone)
-    return await submissions.accepted(caller, found, replayed, wait, response)
+    return await submissions.accepted(caller, await run_in_threadpool(clone), wait, response)
 
 
 def _body_of_create(parent: JobRead, asked: JobClone) -> dict[str, Any]:

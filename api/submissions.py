@@ -1,6 +1,7 @@
 """Submitting a job: JSON that names a dataset, or a form that brings one. The row is committed, then the bell rings."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -18,7 +19,7 @@ from api.metrics import JOBS_SUBMITTED, UPLOADED_BYTES
 from api.problems import responses, validated
 from api.waiting import wait_seconds
 from core import database, errors, lifecycle, queue, storage
-from core.database import db_now
+from core.cross_validation import folds_of
 from core.ids import new_id
 from core.spec import TrainingSpec
 from core.start import StartFrom
@@ -144,30 +145,40 @@ async def create_job(
     """
     content_type = uploads.media_type(request)
     if content_type == "multipart/form-data":
-        job_id, replayed = await _create_from_form(request, caller, idempotency_key)
+        submitted = await _create_from_form(request, caller, idempotency_key)
     elif content_type in ("application/json", ""):
-        job_id, replayed = await _create_from_json(request, caller, idempotency_key)
+        submitted = await _create_from_json(request, caller, idempotency_key)
     else:
         raise errors.UnsupportedMediaType(
             "A job is sent as `application/json`, or as `multipart/form-data` with `file` and `spec`."
         )
-    return await accepted(caller, job_id, replayed, wait, response)
+    return await accepted(caller, submitted, wait, response)
 
 
-async def accepted(caller: Caller, job_id: str, replayed: bool, wait: float | None, response: Response) -> JobRead:
+@dataclass(frozen=True)
+class Submitted:
+    """What came of a request for a job: `made` is that job as it was committed, or None where it was there before."""
+
+    job_id: str
+    made: JobRead | None = None
+
+
+async def accepted(caller: Caller, submitted: Submitted, wait: float | None, response: Response) -> JobRead:
     """The answer to a request that made a job, or made it before."""
-    found = await wait_for_end(caller, job_id, wait)
-    response.headers["Location"] = f"/v1/jobs/{job_id}"
-    if replayed:
+    # One that was just made is not read again: that was a quarter of the time to the 202.
+    found = submitted.made if submitted.made is not None and not wait else None
+    found = found or await wait_for_end(caller, submitted.job_id, wait)
+    response.headers["Location"] = f"/v1/jobs/{submitted.job_id}"
+    if submitted.made is None:
         response.headers["Idempotent-Replayed"] = "true"
     say_when_to_ask_again(found, response)
     return found
 
 
-async def _create_from_json(request: Request, caller: Caller, key: str | None) -> tuple[str, bool]:
+async def _create_from_json(request: Request, caller: Caller, key: str | None) -> Submitted:
     text = await uploads.whole(request)
 
-    def create() -> tuple[str, bool]:
+    def create() -> Submitted:
         body = strict_json.read(text)  # here and not in the loop: a hostile megabyte takes a second to refuse
         if isinstance(body, dict) and "dataset" in body:
             return _create_with_data(request, caller, key, body)
@@ -178,12 +189,12 @@ async def _create_from_json(request: Request, caller: Caller, key: str | None) -
     return await run_in_threadpool(create)
 
 
-def _create_with_data(request: Request, caller: Caller, key: str | None, body: dict[str, Any]) -> tuple[str, bool]:
+def _create_with_data(request: Request, caller: Caller, key: str | None, body: dict[str, Any]) -> Submitted:
     asked = validated(JobWithData, body)
     fingerprint = idempotency.fingerprint(PATH, body)
     earlier = idempotency.earlier_job(caller.project_id, key, fingerprint)
     if earlier is not None:
-        return earlier, True
+        return Submitted(earlier)
     dataset_id, stored = asked.dataset.store()
     job = new_job(request, caller, asked, body["spec"], dataset_id)
     kind, shown = asked.dataset.format, asked.dataset.shown_name
@@ -199,7 +210,7 @@ def _create_with_data(request: Request, caller: Caller, key: str | None, body: d
     return found
 
 
-async def _create_from_form(request: Request, caller: Caller, key: str | None) -> tuple[str, bool]:
+async def _create_from_form(request: Request, caller: Caller, key: str | None) -> Submitted:
     async with uploads.form(request) as fields:
         file = uploads.file_in(fields, *HELD_OUT_FILES)
         texts = {name: value for name, value in fields.items() if isinstance(value, str)}
@@ -246,7 +257,7 @@ def _submit_with_datasets(
     start_from: StartFrom | None,
     brought: Callable[[Session], list[Dataset]],
     dataset_ids: Sequence[str],
-) -> tuple[str, bool]:
+) -> Submitted:
     """Submits a job with datasets whose bytes are in storage, and deletes them where there was no need."""
 
     def forget() -> None:
@@ -254,13 +265,13 @@ def _submit_with_datasets(
             storage.storage().delete(storage.upload_key(dataset_id))
 
     try:
-        job_id, replayed = submit(job, key, fingerprint, start_from, brought)
+        submitted = submit(job, key, fingerprint, start_from, brought)
     except errors.Problem:
         forget()
         raise
-    if replayed:
+    if submitted.made is None:
         forget()  # the first request's datasets have their own
-    return job_id, replayed
+    return submitted
 
 
 def _refuse_twice(asked: JobOptions, name: str, field: str) -> None:
@@ -313,18 +324,19 @@ def submit(
     fingerprint: str,
     start_from: StartFrom | None,
     brought: Callable[[Session], Sequence[Dataset]] | None = None,
-) -> tuple[str, bool]:
-    """Commits the job (with datasets that it brings), then rings. Returns its id, and whether it was there."""
+) -> Submitted:
+    """Commits the job (with datasets that it brings), then rings."""
     with database.writing() as session:
         if key is not None:
             earlier = idempotency.claim(session, job, key, fingerprint)
             if earlier is not None:
-                return earlier, True
+                return Submitted(earlier)
         for dataset in brought(session) if brought is not None else ():
             lifecycle.submit_dataset(session, dataset)
-        job.created_at = db_now()
         lifecycle.submit_job(session, job, start_from)
+        has_folds = job.resolved_spec is not None and job.resolved_spec.split.folds
+        made = JobRead.of(job, [], folds_of(session, [job.id])[job.id] if has_folds else [])
         session.commit()
     JOBS_SUBMITTED.inc()
     queue.ring()
-    return job.id, False
+    return Submitted(job.id, made)

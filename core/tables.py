@@ -11,7 +11,7 @@ from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, MetaData, Text,
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import BigInteger, Double, TypeDecorator
 
-from core.database import Instant
+from core.database import Instant, db_now
 from core.dialect import Format
 from core.spec import TrainingSpec
 
@@ -142,7 +142,7 @@ class Job(Row):
     keep: Mapped[str] = mapped_column(default="best")  # what a cancel leaves: best, last or none
     request_id: Mapped[str | None]
     cancel_requested_at: Mapped[datetime | None]
-    created_at: Mapped[datetime]
+    created_at: Mapped[datetime] = mapped_column(default=db_now())
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
 

@@ -1,17 +1,17 @@
 """A job or an upload enters: its rows, and its place in the queue."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Literal, get_args
 
-from sqlalchemy import ColumnElement, case, func, or_, select, update
+from sqlalchemy import ColumnElement, bindparam, case, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from core import errors
+from core import errors, events
 from core.database import db_now
 from core.events import NewEvent
 from core.ids import new_id
-from core.lifecycle.moves import log, status_event
+from core.lifecycle.moves import status_event
 from core.lifecycle.starting import find_start
 from core.lifecycle.states import SLOT_OF
 from core.profile import Column
@@ -22,6 +22,25 @@ from core.spec import TrainingSpec
 from core.spec.data import HeldOutPart, PartName
 from core.start import Start, StartFrom
 from core.tables import Dataset, Fold, Job, Project, Run, RunKind, Worker
+
+# Written out once: to put these together again took as long as the database needs for them.
+LARGEST_WORKER = select(func.max(Worker.memory)).where(Worker.last_beat > db_now() - 60.0)
+ENTER_QUEUE = (
+    update(Project)
+    .where(Project.id == bindparam("entering"))
+    .values(
+        queued=Project.queued + 1,
+        virtual_time=case(
+            (Project.queued + Project.running > 0, Project.virtual_time),
+            else_=func.coalesce(
+                select(func.min(Project.virtual_time))
+                .where(Project.queued + Project.running > 0, Project.id != bindparam("entering"))
+                .scalar_subquery(),
+                Project.virtual_time,
+            ),
+        ),
+    )
+)
 
 
 def submit_dataset(session: Session, dataset: Dataset) -> Dataset:
@@ -49,6 +68,7 @@ def submit_job(session: Session, job: Job, start_from: StartFrom | None = None) 
     job.progress = {"epoch": 0, "epochs": epochs * (folds + 1), "step": 0, "fraction": 0.0, "eta_seconds": None}
     session.add(job)
     session.flush()
+    warnings = [NewEvent("warning", dict(warning)) for warning in job.warnings]
     run = add_run(
         session,
         "training",
@@ -57,9 +77,8 @@ def submit_job(session: Session, job: Job, start_from: StartFrom | None = None) 
         status="waiting" if waits or folds else "queued",
         memory=0 if resolved is None else resolved.memory,
         priority=job.priority,
+        first_events=[status_event("queued", job.phase), *warnings],
     )
-    warnings = [NewEvent("warning", dict(warning)) for warning in job.warnings]
-    log(session, run.id, [status_event("queued", job.phase), *warnings])
     if resolved is not None:
         add_folds(session, run, resolved)
     return job
@@ -153,7 +172,7 @@ def resolve_for(job: Job, datasets: Mapping[PartName, Dataset]) -> Resolved:
 
 
 def refuse_what_fits_nowhere(session: Session, memory: int) -> None:
-    largest = session.scalar(select(func.max(Worker.memory)).where(Worker.last_beat > db_now() - 60.0))
+    largest = session.scalar(LARGEST_WORKER)
     if largest is not None and memory > largest:
         raise errors.ResourcesExceeded(needed_bytes=memory, limit_bytes=largest)
 
@@ -168,6 +187,7 @@ def add_run(
     memory: int,
     priority: int = 0,
     queued_at: datetime | None = None,
+    first_events: Sequence[NewEvent] = (),
 ) -> Run:
     run = Run(
         id=new_id("run"),
@@ -179,9 +199,11 @@ def add_run(
         memory=memory,
         priority=priority,
         queued_at=queued_at or db_now(),
+        next_seq=1 + len(first_events),
     )
     session.add(run)
     session.flush()
+    events.write(session, run.id, 0, 1, first_events)
     if status == "queued":
         enter_queue(session, project_id)
     return run
@@ -189,18 +211,4 @@ def add_run(
 
 def enter_queue(session: Session, project_id: str) -> None:
     """A project that had nothing queued or running rejoins at the smallest virtual time of those that have."""
-    others = select(func.min(Project.virtual_time)).where(
-        Project.queued + Project.running > 0, Project.id != project_id
-    )
-    session.execute(
-        update(Project)
-        .where(Project.id == project_id)
-        .values(
-            queued=Project.queued + 1,
-            virtual_time=case(
-                (Project.queued + Project.running > 0, Project.virtual_time),
-                else_=func.coalesce(others.scalar_subquery(), Project.virtual_time),
-            ),
-        )
-        .execution_options(synchronize_session=False)
-    )
+    session.execute(ENTER_QUEUE, {"entering": project_id}, execution_options={"synchronize_session": False})

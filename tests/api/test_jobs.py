@@ -47,6 +47,26 @@ def test_a_job_is_accepted_with_its_address_and_when_to_ask_again(serve: Serve, 
     assert job["resolved_spec"]["network"]["output"]["units"] == 3
 
 
+@pytest.mark.parametrize("spec", [SHORT, {**SHORT, "split": {"folds": 2}}], ids=["one network", "folds"])
+def test_the_answer_to_a_submission_is_the_job_as_it_is_read(
+    anywhere: Serve, any_table: str, spec: dict[str, Any]
+) -> None:
+    options = {"name": "n", "priority": "low", "metadata": {"a": "b"}}
+
+    made = anywhere.submit(any_table, {**spec, "target": "y"}, **options)
+
+    read = anywhere.job(made["id"])
+    moving = {"status", "phase", "progress", "latest_metrics", "best", "attempts", "started_at", "finished_at"}
+    moving |= {"stop_reason", "cross_validation", "finished"}
+    assert {name: value for name, value in made.items() if name not in moving} == {
+        name: value for name, value in read.items() if name not in moving
+    }
+    assert (made["status"], made["finished"], made["attempts"]) == ("queued", False, [])
+    assert made["progress"]["epochs"] == 3 * (3 if "split" in spec else 1)
+    assert (made["cross_validation"] is not None) == ("split" in spec)
+    anywhere.finished(made["id"])
+
+
 def test_a_job_may_be_submitted_before_its_dataset_was_read(serve: Serve) -> None:
     dataset = post_table(serve, PENGUINS.read_bytes(), wait=0).json()
 

@@ -12,7 +12,7 @@ from core.spec import TrainingSpec
 from core.spec.in_code import not_in_code
 from tests.worker.factories import Listener, Read, order_for, read, table_text
 from worker.ingest import csv_text
-from worker.trainer.exports import code_file
+from worker.trainer.exports import numpy_functions
 from worker.trainer.main import train
 from worker.trainer.messages import ARTIFACTS
 
@@ -113,8 +113,8 @@ def test_what_the_script_does_not_do_is_named_and_there_is_none(
 
 
 def test_the_script_and_the_reader_of_tables_know_the_same_words_for_missing() -> None:
-    assert code_file.MISSING == csv_text.MISSING
-    assert set(code_file.MISSING_NUMBER) == csv_text.PERHAPS_MISSING
+    assert ["", *csv_text.MISSING] == numpy_functions.MISSING
+    assert set(numpy_functions.MISSING_NUMBER) == csv_text.PERHAPS_MISSING
 
 
 def test_the_defaults_are_all_in_the_script() -> None:

@@ -197,6 +197,31 @@ def test_both_scripts_reach_the_reported_accuracy_on_the_csv_that_was_sent(
         assert by_numpy["probabilities"] == pytest.approx(by_onnx["probabilities"], abs=1e-5)
 
 
+def test_both_scripts_read_the_words_for_missing_as_the_intake_does(
+    tmp_path: Path, table: Read, numpy_alone: Path, onnxruntime_alone: Path
+) -> None:
+    folder = _unpacked(order_for(tmp_path / "job", table, {"target": "kind", "training": TRAINING}))
+    (folder / "rows.csv").write_text("\ufeffheight,width,soil,wet\n1.5,NA,clay,true\n?,2,N/A,false\n", encoding="utf-8")
+    (folder / "rows.json").write_text(
+        """[{"height": 1.5, "width": null, "soil": "clay", "wet": true},
+            {"height": null, "width": 2, "soil": null, "wet": false}]"""
+    )
+
+    for script, libraries in (("score_numpy.py", numpy_alone), ("predict.py", onnxruntime_alone)):
+        assert run(libraries, folder, script, "rows.csv") == run(libraries, folder, script, "rows.json"), script
+
+
+def test_an_empty_text_is_a_category_never_seen_to_both_scripts(tmp_path: Path, table: Read) -> None:
+    folder = _unpacked(order_for(tmp_path / "job", table, {"target": "kind", "training": TRAINING}))
+    row = {"height": 1.5, "width": 2, "wet": True}
+
+    for script in ("score_numpy.py", "predict.py"):
+        predict = runpy.run_path(str(folder / script))["predict"]
+        missing, empty, unseen = predict([{**row, "soil": soil} for soil in (None, "", "lava")])
+        assert empty == unseen, script
+        assert missing != unseen, script
+
+
 def test_dates_vectors_and_learned_vectors_are_read_from_json_lines(
     tmp_path: Path, numpy_alone: Path, onnxruntime_alone: Path
 ) -> None:

@@ -33,9 +33,6 @@ from worker.trainer.preprocessing import Preprocessing
 from worker.trainer.schedules import Length, Plateau, factor
 from worker.trainer.split import Parts
 
-# As the reader of tables has them (`worker/ingest/csv_text.py`), which a training does not know.
-MISSING = ["NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL"]
-MISSING_NUMBER = ["?", "-", "--", ".", "*", "None", "none", "n/a", "na", "<NA>", "NAN", "NaT", "missing"]
 MOST_STEPS = 20_000  # whose rates are written out, where the rate moves
 CLASSES = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "nadam": "NAdam", "radam": "RAdam", "adamax": "Adamax"}
 CLASSES |= {"adagrad": "Adagrad", "adadelta": "Adadelta", "rmsprop": "RMSprop"}
@@ -52,8 +49,6 @@ with another dialect, DIALECT, ENCODING and MISSING say how it is written.
 
 BODY = '''
 DIALECT, ENCODING = {{"delimiter": ",", "quotechar": '"'}}, "utf-8-sig"  # of a .csv
-MISSING = {missing}
-MISSING_NUMBER = {missing_number}  # where a number, or a date, is expected
 FITTED = json.loads({fitted!r})
 COLUMNS = {columns}
 VALIDATION = np.array({validation}, np.int64)  # rows, numbered from 0; those of neither part train
@@ -74,17 +69,11 @@ def table(file):
     """{{column: values}}, with None for what is missing"""
     if file.endswith(".csv"):
         with open(file, encoding=ENCODING, newline="") as lines:
-            words = {{"", *MISSING}}
             found = csv.DictReader(lines, **DIALECT)
-            rows = [{{name: None if cell in words else cell for name, cell in row.items()}} for row in found]
+            rows = [{{name: None if cell in MISSING else cell for name, cell in row.items()}} for row in found]
     else:
         rows = read_rows(file)
     return {{name: [row.get(name) for row in rows] for name in {{name: 0 for row in rows for name in row}}}}
-
-
-def numeric(values):
-    words = set(MISSING_NUMBER)
-    return [None if isinstance(value, str) and value.strip() in words else value for value in values]
 
 
 def inputs(columns):
@@ -92,8 +81,6 @@ def inputs(columns):
     features, codes = [], []
     for fitted in FITTED["inputs"]:
         values = columns[fitted["name"]]
-        if fitted["type"] in ("number", "datetime"):
-            values = numeric(values)
         if fitted["type"] == "embedding":
             codes.append(embedding(values, fitted))
         else:
@@ -106,7 +93,7 @@ def inputs(columns):
 def share(values):
     """Numbers, or true and false."""
     try:
-        return numbers(numeric(values))
+        return numbers(values)
     except ValueError:
         found = places(values, [False, True], -1).astype(np.float32)
         return np.where(found < 0, np.float32(np.nan), found)
@@ -253,8 +240,6 @@ def code_of(spec: TrainingSpec, fitted: Preprocessing, run: Run) -> str | None:
     ]
     network = network_source(len(fitted.features), sizes, steps, outcome).partition("from torch import nn\n")[2]
     body = BODY.format(
-        missing=MISSING,
-        missing_number=MISSING_NUMBER,
         fitted=fitted.model_dump_json(),
         columns=columns_of(fitted),
         validation=run.parts.validation.tolist(),

@@ -14,6 +14,9 @@ from typing import Any
 import numpy as np
 
 MISSING_MOMENT = np.iinfo(np.int64).min
+# As the reader of tables has them (`worker/ingest/csv_text.py`), which a training does not know.
+MISSING = ["", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL"]
+MISSING_NUMBER = ["?", "-", "--", ".", "*", "None", "none", "n/a", "na", "<NA>", "NAN", "NaT", "missing"]
 
 # --- layers -------------------------------------------------------------------------------------------------------
 
@@ -146,10 +149,14 @@ def scaled(x: Any, scaling: Any) -> Any:
     return deviates[place] + (x - knots[place]) / np.diff(knots)[place] * np.diff(deviates)[place]
 
 
+def is_missing(value: Any) -> bool:
+    """Where a number or a date is expected."""
+    return value is None or (isinstance(value, str) and value.strip() in MISSING + MISSING_NUMBER)
+
+
 def numbers(values: Any) -> Any:
-    """None is missing, and so is an empty cell."""
     if not isinstance(values, np.ndarray):
-        values = np.array([math.nan if value is None or value == "" else float(value) for value in values])
+        values = np.array([math.nan if is_missing(value) else float(value) for value in values])
     with np.errstate(over="ignore"):
         return values.astype(np.float32)
 
@@ -219,13 +226,20 @@ def ordinal(values: Any, fitted: Any) -> list[Any]:
     return [x, missing.astype(np.float32)] if fitted["missing_indicator"] else [x]
 
 
+def strings(values: Any, missing: str) -> Any:
+    """Categories as ONNX takes them. A text that happens to be the one for a missing value is none that it knows."""
+    texts = [missing if value is None else text(value) for value in values]
+    unknown = missing + "\0"
+    return [unknown if value is not None and one == missing else one for value, one in zip(values, texts)]  # noqa: B905
+
+
 def embedding(values: Any, fitted: Any) -> Any:
     return places(values, fitted["categories"], -1, fitted["imputed"]) + 1
 
 
 def seconds(value: Any) -> int:
     """Since 1970 in UTC, or since midnight, of ISO 8601 or of a number of them."""
-    if value is None or value == "":
+    if is_missing(value):
         return MISSING_MOMENT
     if not isinstance(value, str):
         return int(value // 1)
@@ -273,9 +287,10 @@ def moment(values: Any, fitted: Any) -> list[Any]:
 
 def read_rows(file: str) -> list[dict[str, Any]]:
     """[{column: value}, ...] of a .csv, .jsonl or .json"""
-    data = Path(file).read_text(encoding="utf-8")
+    data = Path(file).read_text(encoding="utf-8-sig")
     if file.endswith(".csv"):
-        return [{name: cell or None for name, cell in row.items()} for row in csv.DictReader(data.splitlines(True))]
+        rows = csv.DictReader(data.splitlines(True))
+        return [{name: None if cell in MISSING else cell for name, cell in row.items()} for row in rows]
     return [json.loads(line) for line in data.splitlines() if line] if file.endswith(".jsonl") else json.loads(data)
 
 

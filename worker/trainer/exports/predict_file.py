@@ -38,8 +38,7 @@ def feeds(columns, inputs):
             gap = [None] * one["size"]
             found[name] = np.stack([numbers(gap if value is None else value) for value in columns[name]])
         elif kind == "category":
-            texts = [one["missing"] if value is None else text(value) for value in columns[name]]
-            found[name] = np.array(texts, object)[:, None]
+            found[name] = np.array(strings(columns[name], one["missing"]), object)[:, None]
         else:
             found[name] = np.array([seconds(value) for value in columns[name]], np.int64)[:, None]
     return found

@@ -1,6 +1,7 @@
 """Scripts that stand alone, put together from the functions of `numpy_functions`: only those that they need."""
 
 import inspect
+import json
 import re
 from collections.abc import Iterator
 from types import CodeType
@@ -11,12 +12,14 @@ IMPORTS = {
     "csv": "import csv",
     "json": "import json",
     "math": "import math",
+    "os": "import os",
     "sys": "import sys",
     "datetime": "from datetime import datetime, time, timezone",
     "Path": "from pathlib import Path",
     "Any": "from typing import Any",
     "np": "import numpy as np",
-    "ort": "import onnxruntime as ort",
+    "ort": """os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it would report to Microsoft from its import on
+import onnxruntime as ort""",
     "load_file": "from safetensors.numpy import load_file",
     "save_file": "from safetensors.torch import load_file, save_file",
     "torch": "import torch",
@@ -24,7 +27,12 @@ IMPORTS = {
     "functional": "from torch.nn import functional",
 }
 OTHERS = ("np", "ort", "load_file", "save_file", "torch", "nn", "functional")
-CONSTANTS = {"MISSING_MOMENT": "MISSING_MOMENT = np.iinfo(np.int64).min"}
+CONSTANTS = {
+    "MISSING_MOMENT": "MISSING_MOMENT = np.iinfo(np.int64).min",
+    "MISSING": f"MISSING = {json.dumps(numpy_functions.MISSING)}",
+    "MISSING_NUMBER": f"""# Where a number, or a date, is expected.
+MISSING_NUMBER = {json.dumps(numpy_functions.MISSING_NUMBER)}""",
+}
 # As they are written, in their order; read once, in the forkserver, so that no later release mixes into this one.
 SOURCES = {
     found[1]: re.sub(r"  # noqa.*", "", piece.rstrip())
@@ -40,12 +48,14 @@ def script(title: str, body: str) -> str:
         for name in left:
             copied.add(name)
             used |= {"Any", *_names(getattr(numpy_functions, name).__code__)}
+    if "ort" in used:
+        used |= {"os"}
     if "save_file" in used:
         used -= {"load_file"}  # of torch as well
     imports = ([line for name, line in IMPORTS.items() if name in used and (name in OTHERS) == late] for late in (0, 1))
     parts = [
         f'"""{title}"""\n\n' + "\n\n".join("\n".join(lines) for lines in imports),
-        *(line for name, line in CONSTANTS.items() if name in used),
+        *(["\n".join(constants)] if (constants := [line for name, line in CONSTANTS.items() if name in used]) else []),
         *(text for name, text in SOURCES.items() if name in copied),
         body.strip(),
     ]
