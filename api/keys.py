@@ -1,6 +1,7 @@
 """API keys: drawn at random, shown once, stored as SHA-256; and the project that each of them stands for."""
 
 import hashlib
+import math
 import secrets
 import string
 import time
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
@@ -21,7 +22,8 @@ from core.tables import Key, Project
 PREFIX = "bp_live_"
 ALPHABET = string.digits + string.ascii_letters
 RANDOM_LETTERS, CHECK_LETTERS = 30, 6
-RECHECK_SECONDS = 2.0
+RECHECK_SECONDS = 2.0  # a revoked key is dead in 5 s
+VALID_KEY = select(Key.id, Key.project_id, Key.admin).where(Key.sha256 == bindparam("sha256"), Key.revoked_at.is_(None))
 
 _seen: dict[str, tuple[float, bool]] = {}  # keys with open streams: when they were looked up, and what was found
 
@@ -33,6 +35,9 @@ class Caller:
     project_id: str
     key_id: str
     admin: bool
+
+
+_callers: dict[str, tuple[float, Caller]] = {}  # valid keys that have come, by SHA-256: when they were looked up
 
 
 def draw() -> str:
@@ -90,19 +95,29 @@ def create_key(session: Session, project_id: str, name: str, *, admin: bool, key
     return key
 
 
-def caller(request: Request) -> Caller:
+async def caller(request: Request) -> Caller:
     """The project of the key in `Authorization`. Every wrong key gets the same answer."""
     given = request.headers.getlist("authorization")
     scheme, _, key = given[0].partition(" ") if len(given) == 1 else ("", "", "")
     if scheme.lower() != "bearer" or not 8 <= len(key) <= 256:
         raise errors.Unauthenticated()
-    with database.reading() as session:
-        found = session.execute(
-            select(Key.id, Key.project_id, Key.admin).where(Key.sha256 == digest(key), Key.revoked_at.is_(None))
-        ).one_or_none()
+    sha256 = digest(key)
+    looked_at, found = _callers.get(sha256, (-math.inf, None))
+    if found is not None and time.monotonic() - looked_at < RECHECK_SECONDS:
+        return found
+    looked_at = time.monotonic()
+    found = await run_in_threadpool(_caller_with, sha256)
     if found is None:
+        _callers.pop(sha256, None)
         raise errors.Unauthenticated()
-    return Caller(found.project_id, found.id, found.admin)
+    _callers[sha256] = looked_at, found
+    return found
+
+
+def _caller_with(sha256: str) -> Caller | None:
+    with database.reading() as session:
+        found = session.execute(VALID_KEY, {"sha256": sha256}).one_or_none()
+    return None if found is None else Caller(found.project_id, found.id, found.admin)
 
 
 async def still_valid(key_id: str) -> bool:

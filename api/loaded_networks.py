@@ -5,7 +5,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import and_, select
+from sqlalchemy import and_, bindparam, select
 from sqlalchemy.orm import Session
 
 from api.keys import Caller
@@ -19,6 +19,16 @@ if TYPE_CHECKING:
     from api.networks import Network
 
 NEEDED = ("network.onnx", "preprocessing.json", "spec.json")
+_ANY = select(Job.id, Job.status, Artifact.name, Artifact.sha256, Artifact.bytes).where(
+    Job.project_id == bindparam("project_id")
+)
+_FILES = and_(Artifact.job_id == Job.id, Artifact.name.in_(NEEDED))
+ANSWERING = _ANY.outerjoin(Artifact, _FILES).where(Job.id == bindparam("asked"))
+ANSWERING_BY_NAME = (
+    _ANY.join(Predictor, Predictor.job_id == Job.id)
+    .outerjoin(Artifact, _FILES)
+    .where(Predictor.project_id == bindparam("project_id"), Predictor.name == bindparam("asked"))
+)
 
 
 @dataclass(frozen=True)
@@ -39,15 +49,8 @@ def job_that_answers(session: Session, caller: Caller, *, job_id: str | None = N
 
     Raises `NotFound`, `JobNotFinished` or `NoNetwork`.
     """
-    query = select(Job.id, Job.status, Artifact.name, Artifact.sha256, Artifact.bytes)
-    if job_id is None:
-        query = query.join(Predictor, Predictor.job_id == Job.id).where(
-            Predictor.project_id == caller.project_id, Predictor.name == name
-        )
-    else:
-        query = query.where(Job.id == job_id)
-    query = query.outerjoin(Artifact, and_(Artifact.job_id == Job.id, Artifact.name.in_(NEEDED)))
-    rows = session.execute(query.where(Job.project_id == caller.project_id)).all()
+    query, asked = (ANSWERING_BY_NAME, name) if job_id is None else (ANSWERING, job_id)
+    rows = session.execute(query, {"project_id": caller.project_id, "asked": asked}).all()
     if not rows:
         raise errors.NotFound()
     found, status = rows[0].id, rows[0].status

@@ -80,17 +80,17 @@ app = FastAPI(
 )
 problems.install(app)
 for routes in (
+    predict,  # before the others: routes are tried in this order, and this one is asked the most and has the least time
+    submissions,
     intake,
     datasets,
     specs,
-    submissions,
     plans,
     jobs,
     clones,
     events,
     artifacts,
     traces,
-    predict,
     predictions,
     predictors,
     health,

@@ -24,6 +24,8 @@ ABOUT = """Neural-network training as a service: send a table and a spec, follow
 
 Every request carries `Authorization: Bearer <key>`. Errors are `application/problem+json` with a stable `code`."""
 
+SECTIONS = ("datasets", "specs", "jobs", "events", "artifacts", "traces", "predictions", "predictors", "operations")
+
 # In no route's signature, for the routes read these bodies themselves.
 EXTRA_MODELS = (
     submissions.JobCreate,
@@ -56,6 +58,7 @@ def document(app: FastAPI) -> dict[str, Any]:
         version=app.version,
         openapi_version="3.2.0",
         description=ABOUT,
+        tags=[{"name": name} for name in SECTIONS],
         routes=app.routes,
         separate_input_output_schemas=False,
     )

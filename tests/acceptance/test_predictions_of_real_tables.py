@@ -7,7 +7,7 @@ import json
 import runpy
 import statistics
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,6 @@ TOLERANCE = 1e-5  # of a probability; of a number, times the deviation of the ta
 TRAINING = {"epochs": 5, "optimizer": {"name": "adam", "learning_rate": 0.01}}
 PER_CALL = 1_000
 Rows = list[dict[str, Any]]
-
-
-@pytest.fixture(scope="module")
-def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
-    with Serve(tmp_path_factory.mktemp("served") / "data") as running:
-        yield running
 
 
 @pytest.mark.parametrize("name", FEW)
@@ -55,7 +49,7 @@ def _agrees(serve: Serve, tmp_path: Path, name: str) -> None:
         bundle.extractall(folder)
     rows = _with_probes(table, json.loads((folder / "preprocessing.json").read_text())["inputs"])
     allowed = TOLERANCE
-    if job["spec"]["task"] == "regression":
+    if job["outputs"]["task"] == "regression":
         allowed *= statistics.pstdev(value for value in table[target] if isinstance(value, int | float)) or 1.0
 
     said = _predicted(serve, job["id"], rows)
@@ -91,10 +85,12 @@ def _with_probes(table: Table, inputs: list[dict[str, Any]]) -> Rows:
         {name: _as_json(value) for name, value in zip(names, values, strict=True)}
         for values in zip(*(table[name] for name in names), strict=True)
     ]
-    probes: Rows = [dict.fromkeys(names), {}]
+    probes: Rows = [dict.fromkeys(names)]
     for place, one in enumerate(inputs):
         row = rows[place % len(rows)]
         probes.append({**row, one["name"]: None})
+        if len(names) > 1:
+            probes.append({name: value for name, value in row.items() if name != one["name"]})
         if "categories" in one:
             probes.append({**row, one["name"]: "never seen"})
     return rows + probes

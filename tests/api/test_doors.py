@@ -13,7 +13,7 @@ import pytest
 
 from tests.api.asking import RANDOM, TABLE, masked, post_table, problem, raw
 from tests.api.conftest import new_key
-from tests.running import Api, Serve, clean_environment
+from tests.running import Api, Serve, clean_environment, wait_until
 
 OPEN = {"/healthz", "/readyz", "/version"}
 
@@ -103,6 +103,9 @@ def test_a_revoked_key_is_dead_its_open_streams_included(serve: Serve) -> None:
     assert frames
     assert b"event: end" not in frames[-1]
     assert ended_at - revoked_at < 5
+    wait_until(
+        lambda: api.http.get(f"/v1/jobs/{job['id']}").status_code == 401, revoked_at + 5 - time.monotonic(), "a refusal"
+    )
     problem(api.http.get(f"/v1/jobs/{job['id']}"), 401, "unauthenticated")
     api.http.close()
     api.connect(serve.url, new_key(serve, "revoked"))
