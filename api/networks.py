@@ -100,17 +100,20 @@ class Network:
 
     def _numbers_at_once(self, asked: Asked, warnings: Warnings) -> dict[str, Array]:
         """The columns of numbers as one block; none of them where one must be looked at by itself."""
-        columns = [asked.columns[name] for name in self._numbers]
-        if not set(map(type, chain.from_iterable(columns))) <= NUMBERS:
-            return {}
-        try:
-            exact = (
-                np.stack([np.array(one, np.float64) for one in columns])
-                if asked.count > FEW
-                else np.array(columns, np.float64)
-            )
-        except (OverflowError, ValueError):
-            return {}
+        if asked.block is not None:
+            exact = asked.block
+        else:
+            columns = [asked.columns[name] for name in self._numbers]
+            if not set(map(type, chain.from_iterable(columns))) <= NUMBERS:
+                return {}
+            try:
+                exact = (
+                    np.stack([np.array(one, np.float64) for one in columns])
+                    if asked.count > FEW
+                    else np.array(columns, np.float64)
+                )
+            except (OverflowError, ValueError):
+                return {}
         with np.errstate(over="ignore"):
             singles = exact.astype(np.float32)
         if np.isinf(singles).any():

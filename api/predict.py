@@ -16,12 +16,11 @@ from api.jobs import JobId
 from api.keys import Caller, CurrentCaller
 from api.loaded_networks import job_that_answers, loaded_networks
 from api.problems import responses
-from api.rows import JSON_LINES
+from api.rows import JSON_LINES, LARGE
 from core import database, errors
 
 router = APIRouter(prefix="/v1/jobs", tags=["predictions"])
 
-LARGE = 1024 * 1024  # bytes of a body that takes a while
 _large_ones = asyncio.Semaphore(2)  # at once: each takes many times its bytes in memory
 _uncollected_ones = 0
 

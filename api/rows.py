@@ -5,16 +5,22 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from itertools import chain
 from operator import itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import orjson
 from pydantic_core import from_json
 
 from api import strict_json
 from core import errors
 from core.settings import settings
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 JSON_LINES = ("application/jsonl", "application/x-ndjson", "application/x-jsonlines", "application/json-lines")
 MAX_ERRORS = 100  # in one answer
+LARGE = 1024 * 1024  # bytes of a body that takes a while
 FORMS = ("rows", "columns", "X")
 
 
@@ -40,6 +46,7 @@ class Asked:
     columns: dict[str, Sequence[Any]]
     absent: dict[str, Sequence[int]]  # the rows that lack the column
     pointer: Callable[[int, str], str]  # where the value of a row stands in the body
+    block: "NDArray[np.float64] | None" = None  # instead of `columns`: (inputs, rows) in float32's range, or NaN
 
 
 def refuse(*found: errors.FieldError) -> errors.InvalidRows:
@@ -54,6 +61,8 @@ def read(body: bytes, media_type: str, named: Named) -> Asked:
     """Raises `MalformedJson`, `InvalidText`, `PayloadTooLarge` or `InvalidRows`."""
     if media_type in JSON_LINES:
         return _objects(_lines(body), named)
+    if named.all_numbers and len(body) > LARGE and (asked := _numbers_alone(body, named)) is not None:
+        return asked
     value = _json(body)
     if not isinstance(value, dict):
         raise errors.InvalidRows('The body must be a JSON object: {"rows": [{"column": value, ...}]}.')
@@ -68,6 +77,31 @@ def read(body: bytes, media_type: str, named: Named) -> Asked:
     if form == "X":
         return _matrix(rows, named)
     return _lists(rows, value["columns"], named) if "columns" in value else _objects(rows, named)
+
+
+def _numbers_alone(body: bytes, named: Named) -> Asked | None:
+    """Many rows as objects that have all columns of a network of numbers, a number or null in each, as one block: half
+    of the time. None where anything is not so: it is read again, and then it is said what.
+    """
+    import numpy as np  # with the first network: an API that predicts nothing does without
+
+    names, quotes, colons = named.inputs, body.count(b'"'), body.count(b":")
+    # No text but the keys, none of which comes twice: else there were more colons than values.
+    count, rest = divmod(colons - 1, len(names))
+    if rest or quotes != 2 * colons or b"\\" in body:
+        return None
+    try:
+        value = orjson.loads(body)
+        if value.keys() != {"rows"} or len(value["rows"]) != count:
+            return None
+        _some(value["rows"], "/rows")
+        cells = chain.from_iterable(map(_getter(names), value["rows"]))
+        block = np.fromiter(cells, np.float64, count * len(names)).reshape(count, len(names)).T
+    except (ValueError, TypeError, AttributeError, KeyError, OverflowError):
+        return None
+    if (np.abs(block) > np.finfo(np.float32).max).any():
+        return None
+    return Asked(count, {}, {}, lambda row, name: errors.pointer("rows", row, name), block)
 
 
 def _json(body: bytes) -> Any:
