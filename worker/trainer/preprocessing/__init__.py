@@ -106,13 +106,15 @@ def fit(order: TableOrder, table: Table, target: Target, rows: Rows) -> Preproce
 def _fit(column: TableColumn, choice: ColumnChoice, table: Table, rows: Rows) -> Input:
     match choice.type:
         case "number":
-            return fit_number(column.name, table.number(column)[rows], choice)
+            return fit_number(column.name, table.number(column).take(rows), choice)
         case "datetime":
-            return fit_datetime(column.name, table.moment(column)[rows], choice)
+            return fit_datetime(column.name, table.moment(column).take(rows), choice)
         case "vector":
-            return fit_vector(column.name, lambda place: table.number(column, place)[rows], column.size or 0, choice)
+            return fit_vector(
+                column.name, lambda place: table.number(column, place).take(rows), column.size or 0, choice
+            )
         case "category" | None:
-            codes = table.code(column)[rows]
+            codes = table.code(column).take(rows)
             match choice.encode:
                 case "embedding":
                     return fit_embedding(column, codes, choice)
@@ -147,7 +149,7 @@ def transform(
                 waiting.clear()
     _write_columns(features, place, waiting)
     embedded = [
-        embedding_codes(one, column, table.code(column)[rows])
+        embedding_codes(one, column, table.code(column).take(rows))
         for one in preprocessing.embeddings
         for column in [order.column(one.name)]
     ]
@@ -158,19 +160,19 @@ def _columns(fitted: Input, column: TableColumn, table: Table, rows: Rows) -> It
     """The features that one column becomes, each of them (rows,)."""
     match fitted:
         case NumberInput():
-            return number_columns(fitted, table.number(column)[rows])
+            return number_columns(fitted, table.number(column).take(rows))
         case CategoryInput():
-            return one_hot_columns(fitted, column, table.code(column)[rows])
+            return one_hot_columns(fitted, column, table.code(column).take(rows))
         case OrdinalInput():
-            return ordinal_columns(fitted, column, table.code(column)[rows])
+            return ordinal_columns(fitted, column, table.code(column).take(rows))
         case DatetimeInput():
-            return datetime_columns(fitted, table.moment(column)[rows])
+            return datetime_columns(fitted, table.moment(column).take(rows))
         case VectorInput():
             if fitted.size != column.size:
                 raise errors.StartMismatch(
                     f"Its vectors have {fitted.size} numbers, and here they have {column.size}.", column=column.name
                 )
-            return vector_columns(fitted, lambda place: table.number(column, place)[rows])
+            return vector_columns(fitted, lambda place: table.number(column, place).take(rows))
         case EmbeddingInput():
             return iter(())
         case _:
@@ -191,7 +193,7 @@ def unseen_categories(preprocessing: Preprocessing, order: TableOrder, table: Ta
         match fitted:
             case CategoryInput() | OrdinalInput() | EmbeddingInput():
                 column = order.column(fitted.name)
-                if unseen := unseen_rows(fitted, column, table.code(column)[rows]):
+                if unseen := unseen_rows(fitted, column, table.code(column).take(rows)):
                     found[fitted.name] = unseen
             case NumberInput() | DatetimeInput() | VectorInput():
                 pass
