@@ -52,13 +52,13 @@ class RawRows(Table):
 
     def number(self, column: TableColumn, component: int = 0) -> NDArray[np.float32]:
         array = self._arrays[column.name]
-        return array if array.ndim == 1 else array[:, component]
+        return (array if array.ndim == 1 else array[:, component]).copy()
 
     def code(self, column: TableColumn) -> NDArray[np.int32]:
-        return self._arrays[column.name]
+        return self._arrays[column.name].copy()
 
     def moment(self, column: TableColumn) -> NDArray[np.int64]:
-        return self._arrays[column.name]
+        return self._arrays[column.name].copy()
 
     def columns(self, rows: slice | list[int]) -> dict[str, Any]:
         """{column: values}, as arrays: of categories those of the dataset, None where one is missing."""
