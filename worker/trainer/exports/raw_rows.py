@@ -35,10 +35,13 @@ class RawRows(Table):
         table = Table(order, most=own)
         plan = _plan(fitted, own)
         source = np.concatenate([np.arange(own), [row for row, _, _ in plan]]).astype(np.int64)
+        probes: dict[str | None, list[tuple[int, str]]] = {}
+        for place, (_, name, kind) in enumerate(plan):
+            probes.setdefault(name, []).append((own + place, kind))
         for one in fitted.inputs:
             column = order.column(one.name)
             array = _read(one, column, table)[source]
-            mine = [(own + place, kind) for place, (_, name, kind) in enumerate(plan) if name in (one.name, None)]
+            mine = [*probes[None], *probes.get(one.name, [])]
             array[[place for place, kind in mine if kind == "gap"]] = _gap(one)
             if isinstance(one, CategoryInput | OrdinalInput | EmbeddingInput):
                 column = _with_one_more(column, one)
@@ -142,6 +145,8 @@ def _as_json(values: NDArray[Any]) -> list[Any]:
         return [_moment(value) for value in values.tolist()]
     if values.dtype == object:
         return list(values)
+    if np.isfinite(values).all():
+        return list(values.tolist())
     return [_number(value) for value in values.tolist()]
 
 
