@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from workloads import LEARNING_RATE, NotRun, Workload
 
 from core.spec import TrainingSpec
+from worker.trainer import processor
 from worker.trainer.examples import Examples
 from worker.trainer.fit import fit
 from worker.trainer.network import build
@@ -24,6 +25,7 @@ LIBRARIES = ("torch",)
 def prepare(workload: Workload, features: NDArray[Any], target: NDArray[Any], **precision: str) -> Callable[[int], Any]:
     if precision and not {"avx512_bf16", "amx_bf16"} & set(Path("/proc/cpuinfo").read_text().split()):
         raise NotRun("this CPU has neither avx512_bf16 nor AMX")
+    processor.set_up(threads=1)
     spec = resolved_spec(workload, precision)
     train_rows = Examples(torch.from_numpy(features), torch.from_numpy(target))
     no_rows = Examples(train_rows.features[:0], train_rows.target[:0])

@@ -1,9 +1,10 @@
 """What all tests of the training process share."""
 
 import pytest
-import torch
+
+from worker.trainer import processor
 
 
 @pytest.fixture(scope="session", autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
+def as_in_a_training_process() -> None:
+    processor.set_up(threads=1)

@@ -30,6 +30,7 @@ from worker.trainer.preprocessing import (
     transform,
     unseen_categories,
 )
+from worker.trainer.preprocessing.numbers import imputed_of
 
 ROWS = 300
 TRAIN = np.arange(200)
@@ -220,6 +221,18 @@ def test_infinity_is_missing_and_indicated(tmp_path: Path) -> None:
 
     assert features[:, 0].tolist() == [1, 3, 3, 3, 8, 3]
     assert features[:, 1].tolist() == [0, 1, 0, 1, 0, 1]
+
+
+@pytest.mark.parametrize("rows", [1, 2, 15, 1023, 1024, 4001, 60_000])
+@pytest.mark.parametrize("different", [1, 2, 3, 40, 5000])
+@pytest.mark.parametrize("equal", [0.0, 0.45, 0.499, 0.5, 0.7])
+def test_the_median_is_numpys_also_where_many_values_are_equal(rows: int, different: int, equal: float) -> None:
+    generator = np.random.default_rng([rows, different, int(1000 * equal)])
+    drawn = generator.integers(0, different, rows) + (generator.random(rows) if different == 5000 else 0)
+    values = np.where(np.arange(rows) < equal * rows, 0, drawn).astype(np.float32)
+
+    for column in (values, generator.permutation(values), -values):
+        assert imputed_of(column, "median", None) == np.median(column.astype(np.float64))
 
 
 def test_of_two_most_frequent_numbers_the_least_is_imputed(tmp_path: Path) -> None:

@@ -1,10 +1,13 @@
 """One training from order to artifacts, in this process."""
 
+import gc
 import hashlib
 import json
 import struct
 import subprocess
 import sys
+import weakref
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from tests.worker.factories import Listener, Read, order_for, read, table_text
 from worker.trainer import fit as loop
 from worker.trainer.main import train
 from worker.trainer.messages import ARTIFACTS, CheckpointWritten, Drained, NothingToKeep, Phase, Trained, encode
+from worker.trainer.preparation import Prepared
 
 LAYERS = [
     {"type": "dense", "units": 12, "activation": "relu"},
@@ -95,6 +99,38 @@ def test_numpy_alone_reproduces_the_reported_metrics(tmp_path: Path, table: Read
         assert report[part]["rows"] == len(rows)
         assert report[part]["loss"] == pytest.approx(loss.mean(), abs=1e-6)
         assert report[part]["accuracy"] == (mine.argmax(1) == target).mean()
+
+
+@dataclass
+class Watcher(Listener):
+    """When the exports begin, looks out for the end of every matrix of features that is in memory then."""
+
+    folder: Path = Path()
+    count: int = 0
+    released: list[set[str]] = field(default_factory=list)  # the files that there were when one went
+
+    def say(self, message: Any) -> None:
+        super().say(message)
+        if message == Phase("exporting"):
+            every = [one for one in gc.get_objects() if type(one) is Prepared]
+            held = [part for one in every for part in (one.train, one.validation, one.test) if len(part)]
+            for one in held:
+                weakref.finalize(one.features, self._released)
+            self.count = len(held)
+
+    def _released(self) -> None:
+        self.released.append({path.name for path in self.folder.glob(f"{ARTIFACTS}/*")})
+
+
+@pytest.mark.parametrize("refit", [False, True])
+def test_no_row_is_held_while_the_files_are_made(tmp_path: Path, table: Read, refit: bool) -> None:
+    gc.collect()
+    heard = Watcher(folder=tmp_path / "job")
+
+    _train(tmp_path / "job", table, {**SPEC, "training": {**SPEC["training"], "refit": refit}}, heard)
+
+    assert heard.count == (2 if refit else 3)  # train, test, and validation: a refit trains on those too
+    assert heard.released == [set()] * heard.count
 
 
 def test_the_kept_weights_are_those_of_the_best_epoch(tmp_path: Path, table: Read) -> None:

@@ -1,7 +1,7 @@
 """Rows ready for the network, whole in memory."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice, repeat
 from typing import NamedTuple
 
@@ -80,6 +80,10 @@ class Examples:
         """These rows' target and what they count: all that metrics need of them, without a copy of the features."""
         sample_weight = None if self.sample_weight is None else self.sample_weight[rows]
         return Examples(self.features[:0], self.measured_target[rows], sample_weight=sample_weight)
+
+    def without_features(self) -> "Examples":
+        """The same rows, whose inputs nobody needs any more: nothing of it holds their memory."""
+        return replace(self, features=self.features.new_empty(0, self.features.shape[1]), codes=None)
 
     @property
     def measured_target(self) -> Tensor:

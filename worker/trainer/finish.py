@@ -76,6 +76,8 @@ def write_artifacts(
         for name, part in parts.items()
         if len(part)
     }
+    parts.clear()
+    prepared.release_features()
     folder, fitted = Path(order.folder) / ARTIFACTS, prepared.preprocessing.saying(values)
     artifacts.write(folder, order, fitted, {"weights": network.state_dict(), **others})
     others.clear()

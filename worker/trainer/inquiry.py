@@ -3,9 +3,7 @@
 import json
 from pathlib import Path
 
-import torch
-
-from worker.trainer import artifacts
+from worker.trainer import artifacts, processor
 from worker.trainer.device import device_of
 from worker.trainer.messages import ANSWER, Answered, Channel, Phase
 from worker.trainer.order import PlanOrder, TraceOrder
@@ -22,7 +20,7 @@ def trace(order: TraceOrder, channel: Channel) -> None:
     """
     spec = order.spec
     assert spec.trace is not None
-    torch.set_num_threads(spec.resources.threads)
+    processor.set_up(spec.resources.threads)
     device = device_of(spec.resources)
     channel.say(Phase("loading_data"))
 

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from core.spec import TrainingSpec
 from core.spec.schedules import PlateauRate
 from core.spec.training import Stop
-from worker.trainer import state
+from worker.trainer import processor, state
 from worker.trainer.device import device_of
 from worker.trainer.diagnosis import diagnose
 from worker.trainer.finish import best_of, diverged, fold_trained, is_refitted, write_artifacts
@@ -45,7 +45,7 @@ def train(order: TrainingOrder, channel: Channel) -> None:
     there is an epoch to keep, or in a fold.
     """
     spec = order.spec
-    torch.set_num_threads(spec.resources.threads)
+    processor.set_up(spec.resources.threads)
     device = device_of(spec.resources)
     channel.say(Phase("loading_data", fingerprint=fingerprint(spec.resources.threads, device)))
 

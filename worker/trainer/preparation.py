@@ -20,7 +20,7 @@ from worker.trainer.scaling import TargetScaling
 from worker.trainer.split import Parts
 
 
-@dataclass(frozen=True)
+@dataclass
 class Prepared:
     """What is trained on, measured on, and looked at once."""
 
@@ -30,6 +30,12 @@ class Prepared:
     validation: Examples
     test: Examples
     unseen: list[dict[str, Any]] = field(default_factory=list)  # warnings: rows whose category the fitted values lack
+
+    def release_features(self) -> None:
+        """When all is trained and measured: they are most of what a training process holds."""
+        self.train, self.validation, self.test = (
+            part.without_features() for part in (self.train, self.validation, self.test)
+        )
 
     @property
     def target_scaling(self) -> TargetScaling | None:

@@ -6,10 +6,9 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import torch
-
 from core.spec import TrainingSpec
 from core.spec.training import Stop
+from worker.trainer import processor
 from worker.trainer.device import device_of
 from worker.trainer.examples import Examples
 from worker.trainer.finish import diverged, write_artifacts
@@ -59,7 +58,7 @@ def time_training(order: PlanOrder, mapped: int) -> Measured:
     Raises a `DataInvalid` when the rows cannot be trained on, `Diverged` when the loss stops being a number so soon.
     """
     spec = _to_the_end(order.spec)
-    torch.set_num_threads(spec.resources.threads)
+    processor.set_up(spec.resources.threads)
     device = device_of(spec.resources)
     prepared = prepare(order, device, refit=False)
     now = before_the_first_step(order, prepared, device)

@@ -140,6 +140,7 @@ class _Checked:
         )
         self._reference = Reference(network, self._inputs, outcome, _deviations(outcome, target))
         self._session: Any = None
+        self._sent: list[dict[str, Any]] = []  # the rows as a user would send them
         self._by_script: list[Tensor] = []  # the inputs as `score_numpy.py` makes them
 
     def state_dict(self) -> None:
@@ -207,7 +208,9 @@ class _Checked:
     def _compare_answers(self, name: str, predict: Any) -> Agreement:
         """The last rows, among them those that were made to be hard, as JSON."""
         rows = range(max(0, self._rows.count - ROWS_AS_JSON), self._rows.count)
-        scores = parity.of_answers(predict(self._rows.as_json(list(rows))), self._outcome)
+        if not self._sent:
+            self._sent = self._rows.as_json(list(rows))
+        scores = parity.of_answers(predict([dict(row) for row in self._sent]), self._outcome)
         return self._reference.compare(name, scores, slice(rows.start, rows.stop), self._steps)
 
 

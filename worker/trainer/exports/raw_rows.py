@@ -35,10 +35,13 @@ class RawRows(Table):
         table = Table(order, most=own)
         plan = _plan(fitted, own)
         source = np.concatenate([np.arange(own), [row for row, _, _ in plan]]).astype(np.int64)
+        probes: dict[str | None, list[tuple[int, str]]] = {}
+        for place, (_, name, kind) in enumerate(plan):
+            probes.setdefault(name, []).append((own + place, kind))
         for one in fitted.inputs:
             column = order.column(one.name)
             array = _read(one, column, table)[source]
-            mine = [(own + place, kind) for place, (_, name, kind) in enumerate(plan) if name in (one.name, None)]
+            mine = [*probes[None], *probes.get(one.name, [])]
             array[[place for place, kind in mine if kind == "gap"]] = _gap(one)
             if isinstance(one, CategoryInput | OrdinalInput | EmbeddingInput):
                 column = _with_one_more(column, one)
@@ -52,13 +55,13 @@ class RawRows(Table):
 
     def number(self, column: TableColumn, component: int = 0) -> NDArray[np.float32]:
         array = self._arrays[column.name]
-        return array if array.ndim == 1 else array[:, component]
+        return (array if array.ndim == 1 else array[:, component]).copy()
 
     def code(self, column: TableColumn) -> NDArray[np.int32]:
-        return self._arrays[column.name]
+        return self._arrays[column.name].copy()
 
     def moment(self, column: TableColumn) -> NDArray[np.int64]:
-        return self._arrays[column.name]
+        return self._arrays[column.name].copy()
 
     def columns(self, rows: slice | list[int]) -> dict[str, Any]:
         """{column: values}, as arrays: of categories those of the dataset, None where one is missing."""
@@ -142,6 +145,8 @@ def _as_json(values: NDArray[Any]) -> list[Any]:
         return [_moment(value) for value in values.tolist()]
     if values.dtype == object:
         return list(values)
+    if np.isfinite(values).all():
+        return list(values.tolist())
     return [_number(value) for value in values.tolist()]
 
 

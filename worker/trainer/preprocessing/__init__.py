@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Annotated, assert_never
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -30,7 +31,7 @@ from worker.trainer.preprocessing.categories import (
 from worker.trainer.preprocessing.dates import DatetimeInput, datetime_columns, fit_datetime
 from worker.trainer.preprocessing.numbers import NumberInput, fit_number, number_columns
 from worker.trainer.preprocessing.scaling import Affine, Quantiles
-from worker.trainer.preprocessing.table import Floats, Rows, Table
+from worker.trainer.preprocessing.table import Floats, Rows, Table, of_rows
 from worker.trainer.preprocessing.target import (
     Target,
     fit_target,
@@ -65,7 +66,7 @@ __all__ = [
     "weigh",
 ]
 
-COLUMNS_AT_ONCE, ROWS_AT_ONCE = 64, 2048  # of the table, while its columns become rows
+COLUMNS_AT_ONCE = 64  # that become rows together: of fewer, each page of the table would be touched more often
 
 Input = Annotated[
     NumberInput | CategoryInput | OrdinalInput | EmbeddingInput | DatetimeInput | VectorInput,
@@ -106,13 +107,15 @@ def fit(order: TableOrder, table: Table, target: Target, rows: Rows) -> Preproce
 def _fit(column: TableColumn, choice: ColumnChoice, table: Table, rows: Rows) -> Input:
     match choice.type:
         case "number":
-            return fit_number(column.name, table.number(column)[rows], choice)
+            return fit_number(column.name, of_rows(table.number(column), rows), choice)
         case "datetime":
-            return fit_datetime(column.name, table.moment(column)[rows], choice)
+            return fit_datetime(column.name, of_rows(table.moment(column), rows), choice)
         case "vector":
-            return fit_vector(column.name, lambda place: table.number(column, place)[rows], column.size or 0, choice)
+            return fit_vector(
+                column.name, lambda place: of_rows(table.number(column, place), rows), column.size or 0, choice
+            )
         case "category" | None:
-            codes = table.code(column)[rows]
+            codes = of_rows(table.code(column), rows)
             match choice.encode:
                 case "embedding":
                     return fit_embedding(column, codes, choice)
@@ -136,18 +139,18 @@ def transform(
     features = np.empty((len(rows), len(preprocessing.features)), np.float32)
     if not len(rows):
         return features, np.empty((0, len(preprocessing.embeddings)), np.int32) if preprocessing.embeddings else None
-    waiting: list[Floats] = []
-    place = 0
+    block = np.empty((min(COLUMNS_AT_ONCE, features.shape[1]), len(rows)), np.float32)
+    place = count = 0
     for fitted in preprocessing.inputs:
         for column in _columns(fitted, order.column(fitted.name), table, rows):
-            waiting.append(column)
-            if len(waiting) == COLUMNS_AT_ONCE:
-                _write_columns(features, place, waiting)
-                place += len(waiting)
-                waiting.clear()
-    _write_columns(features, place, waiting)
+            block[count] = column
+            count += 1
+            if count == len(block):
+                _write_columns(features, place, block)
+                place, count = place + count, 0
+    _write_columns(features, place, block[:count])
     embedded = [
-        embedding_codes(one, column, table.code(column)[rows])
+        embedding_codes(one, column, of_rows(table.code(column), rows))
         for one in preprocessing.embeddings
         for column in [order.column(one.name)]
     ]
@@ -158,30 +161,28 @@ def _columns(fitted: Input, column: TableColumn, table: Table, rows: Rows) -> It
     """The features that one column becomes, each of them (rows,)."""
     match fitted:
         case NumberInput():
-            return number_columns(fitted, table.number(column)[rows])
+            return number_columns(fitted, of_rows(table.number(column), rows))
         case CategoryInput():
-            return one_hot_columns(fitted, column, table.code(column)[rows])
+            return one_hot_columns(fitted, column, of_rows(table.code(column), rows))
         case OrdinalInput():
-            return ordinal_columns(fitted, column, table.code(column)[rows])
+            return ordinal_columns(fitted, column, of_rows(table.code(column), rows))
         case DatetimeInput():
-            return datetime_columns(fitted, table.moment(column)[rows])
+            return datetime_columns(fitted, of_rows(table.moment(column), rows))
         case VectorInput():
             if fitted.size != column.size:
                 raise errors.StartMismatch(
                     f"Its vectors have {fitted.size} numbers, and here they have {column.size}.", column=column.name
                 )
-            return vector_columns(fitted, lambda place: table.number(column, place)[rows])
+            return vector_columns(fitted, lambda place: of_rows(table.number(column, place), rows))
         case EmbeddingInput():
             return iter(())
         case _:
             assert_never(fitted)
 
 
-def _write_columns(features: Floats, place: int, columns: list[Floats]) -> None:
-    """Writes columns beside each other, a few rows at once: a column alone would touch every page of the table."""
-    for start in range(0, len(features), ROWS_AT_ONCE):
-        for offset, column in enumerate(columns):
-            features[start : start + ROWS_AT_ONCE, place + offset] = column[start : start + ROWS_AT_ONCE]
+def _write_columns(features: Floats, place: int, columns: Floats) -> None:
+    """Writes columns beside each other: one alone would touch every page of the table. torch takes blocks of both."""
+    torch.from_numpy(features)[:, place : place + len(columns)].copy_(torch.from_numpy(columns).T)
 
 
 def unseen_categories(preprocessing: Preprocessing, order: TableOrder, table: Table, rows: Rows) -> dict[str, int]:
@@ -191,7 +192,7 @@ def unseen_categories(preprocessing: Preprocessing, order: TableOrder, table: Ta
         match fitted:
             case CategoryInput() | OrdinalInput() | EmbeddingInput():
                 column = order.column(fitted.name)
-                if unseen := unseen_rows(fitted, column, table.code(column)[rows]):
+                if unseen := unseen_rows(fitted, column, of_rows(table.code(column), rows)):
                     found[fitted.name] = unseen
             case NumberInput() | DatetimeInput() | VectorInput():
                 pass

@@ -11,6 +11,8 @@ from core.spec.features import ColumnChoice, ImputeWord
 from worker.trainer.preprocessing.scaling import Scaling, fit_scaling, scaled, single
 from worker.trainer.preprocessing.table import Floats
 
+SAMPLED = 1024  # values, about, that tell where the middle of a column is
+
 
 class NumberInput(BaseModel):
     """feature = the value, or `imputed` where it is missing or infinite, scaled. With `missing_indicator` one more: 1
@@ -87,11 +89,36 @@ def imputed_of(known: NDArray[Any], impute: ImputeWord, fill_value: Any) -> Any:
 
 
 def _median(values: NDArray[Any]) -> float:
-    """As numpy's, in a third of its time: these are all numbers."""
+    """As numpy's: the one in the middle, or halfway between the two there. Of numbers that are all finite."""
     middle = len(values) // 2
+    found = _middle_among_equals(values)
+    if found is not None:
+        return found
     parted = np.partition(values, middle)
     upper = float(parted[middle])
     return upper if len(values) % 2 else (float(parted[:middle].max()) + upper) / 2
+
+
+def _middle_among_equals(values: NDArray[Any]) -> float | None:
+    """The median of many values that are often the same, as pixels are; None where it is not found this way.
+
+    numpy's partition takes ten times as long for those. Two values of a sample, on either side of its middle, leave out
+    nearly all others, and with them what is equal.
+    """
+    sample = np.sort(values[:: len(values) // SAMPLED + 1])
+    if np.count_nonzero(sample[1:] == sample[:-1]) * 16 < len(sample):
+        return None
+    middle, half, margin = len(values) // 2, len(sample) // 2, len(sample) // 16
+    guess, low, high = sample[[half, half - margin, min(half + margin, len(sample) - 1)]]
+    for one in (guess, low, high):
+        if np.count_nonzero(values < one) < middle < np.count_nonzero(values <= one):
+            return float(one)
+    between = values[(values > low) & (values < high)]
+    place = middle - np.count_nonzero(values <= low)
+    if not 0 < place < len(between):
+        return None
+    below, upper = map(float, np.partition(between, (place - 1, place))[place - 1 : place + 1])
+    return upper if len(values) % 2 else (below + upper) / 2
 
 
 def number_columns(fitted: NumberInput, raw: Floats) -> Iterator[Floats]:

@@ -94,6 +94,8 @@ def _fit_quantiles(values: Floats) -> Quantiles:
 def scaled(values: Floats, scaling: Affine | Quantiles) -> Floats:
     """In place where it can be, in float32."""
     match scaling:
+        case Affine(center=0.0, scale=1.0):
+            return values
         case Affine():
             values -= np.float32(scaling.center)
             values /= np.float32(scaling.scale)

@@ -1,5 +1,6 @@
 """The arrays that ingest has stored, as training reads them."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,11 @@ Rows = NDArray[np.int64]
 MISSING_MOMENT = np.iinfo(np.int64).min
 
 
+def of_rows(values: NDArray[Any], rows: Rows) -> NDArray[Any]:
+    """The values of these rows, each of which is there once, ascending: of all rows the array itself."""
+    return values if len(rows) == len(values) else values.take(rows)
+
+
 class Table:
     """Reads one column at a time.
 
@@ -24,7 +30,7 @@ class Table:
     """
 
     def __init__(self, order: TableOrder, most: int | None = None) -> None:
-        """`most` rows from the first on, or all."""
+        """`most` rows from the first on, or all. A column is a new array each time, which may be overwritten."""
         self._order = order
         self._most = most
         self._headers: dict[
@@ -57,11 +63,18 @@ class Table:
         return values[self.code(column)]  # -1 is the last: missing
 
     def _row(self, path: str, row: int) -> NDArray[Any]:
-        with Path(path).open("rb") as file:
-            if path not in self._headers:  # once: of many columns it would take as long as all else
+        if path not in self._headers:  # once: of many columns it would take as long as all else
+            with Path(path).open("rb") as file:
                 np.lib.format.read_magic(file)
                 (_, length), _, kind = np.lib.format.read_array_header_1_0(file)
                 self._headers[path] = file.tell(), length, kind
-            begin, length, kind = self._headers[path]
-            count = length if self._most is None else min(length, self._most)
-            return np.fromfile(file, kind, count, offset=begin + row * length * kind.itemsize - file.tell())
+        begin, length, kind = self._headers[path]
+        values = np.empty(length if self._most is None else min(length, self._most), kind)
+        file_number = os.open(path, os.O_RDONLY)  # a file of Python's takes as long as what is read of it
+        try:
+            count = os.preadv(file_number, [values.data], begin + row * length * kind.itemsize)
+        finally:
+            os.close(file_number)
+        if count != values.nbytes:
+            raise EOFError(f"row {row} of {path} is cut off")
+        return values
