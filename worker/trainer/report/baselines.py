@@ -1,0 +1,171 @@
+"""What simple models come to on the same split, and how much better the network is: whether it earns its keep."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from core.spec import TrainingSpec
+from core.spec.metrics import LOWER_IS_BETTER, MetricName
+from core.spec.training import BestThreshold
+from worker.trainer.examples import Examples
+from worker.trainer.report.intervals import around, effects_of, intervals_of
+from worker.trainer.report.judged import Judged, judge
+from worker.trainer.report.linear import Linear, fit_inputs, logistic, ridge
+from worker.trainer.report.scores import measured
+from worker.trainer.thresholds import EVEN, best_threshold
+
+MOST_ROWS = 5_000  # of the training rows, for the linear model
+MOST_NUMBERS = 1_000_000  # rows x features of it: 4 MB
+MOST_MULTIPLICATIONS = 400_000_000  # rows x features x outputs x iterations: 40 ms of one core
+ITERATIONS, FEWEST_ITERATIONS = 100, 20  # of the logistic regression: scikit-learn's most
+FEWEST_ROWS = 500  # where there are more, a linear model of less is none to be compared with
+AT_ONCE = 1024  # rows
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What is looked at of a part, and what the network said of it."""
+
+    examples: Examples  # all of the part
+    rows: Tensor  # those of it that are judged
+    judged: Judged
+
+
+def baselines_of(
+    spec: TrainingSpec, names: Sequence[MetricName], train: Examples, learned: Tensor, parts: Mapping[str, Sample]
+) -> dict[str, Any]:
+    """One that says the same of every row, by all training rows; and a linear one, fitted on the `learned` of them with
+    the network's features. Of each metric the value, and the lift of the network over it: above 0 the network is
+    better. Of the lift, an interval over pairs: both saw the same rows."""
+    if spec.task == "regression":
+        constant, linear = "mean", "linear"
+    else:
+        constant, linear = "majority", "logistic"
+    same = _constant(spec, train)
+    found: dict[str, Any] = {
+        constant: {
+            "rows": len(train),
+            **{name: _beside(spec, names, part, same.expand(len(part.rows), -1)) for name, part in parts.items()},
+        }
+    }
+    model, facts = _linear(spec, train.of(learned.to(train.target.device)))
+    if model is None:
+        return {**found, linear: facts}
+    outputs = {
+        name: _scores(spec, model.outputs(part.examples, part.rows.to(part.examples.target.device), AT_ONCE))
+        for name, part in parts.items()
+    }
+    thresholds = None
+    if isinstance(spec.training.threshold, BestThreshold):
+        chooser = "validation" if "validation" in parts else None
+        if chooser is None:
+            outputs_there = _scores(spec, model.outputs(train, learned, AT_ONCE))
+            own = judge(spec, outputs_there, train.without_inputs(learned))
+        else:
+            part = parts[chooser]
+            own = judge(spec, outputs[chooser], part.examples.without_inputs(part.rows))
+        thresholds = _thresholds(spec.training.threshold, own)
+    beside = {name: _beside(spec, names, part, outputs[name], thresholds) for name, part in parts.items()}
+    return {**found, linear: {**facts, **beside}}
+
+
+def _beside(
+    spec: TrainingSpec,
+    names: Sequence[MetricName],
+    part: Sample,
+    scores: Tensor,
+    thresholds: list[float] | None = None,
+) -> dict[str, Any]:
+    """The metrics of a baseline on a part, and the lift of the network."""
+    judged = judge(spec, scores, part.examples.without_inputs(part.rows.to(part.examples.target.device)), thresholds)
+    theirs, ours = (intervals_of(list(names), one) for one in (judged, part.judged))
+    their_scores, our_scores = (measured(names, one) for one in (judged, part.judged))
+    weight = judged.weight
+    found: dict[str, Any] = {}
+    for name in names:
+        if name not in theirs or name not in ours:
+            continue
+        sign = -1.0 if name in LOWER_IS_BETTER else 1.0
+        lift = sign * (ours[name].value - theirs[name].value)
+        low = high = None
+        if name in our_scores and name in their_scores:
+            _, our_effects = effects_of(our_scores[name], weight)
+            _, their_effects = effects_of(their_scores[name], weight)
+            interval = around(lift, sign * (our_effects - their_effects), weight, "any")
+            low, high = interval.low, interval.high
+        found[name] = {"value": theirs[name].value, "lift": {"value": lift, "low": low, "high": high}}
+    return found
+
+
+def _constant(spec: TrainingSpec, train: Examples) -> Tensor:
+    """(1, classes), (1, labels) or (1, targets): shares, or means, of the training rows."""
+    target = train.measured_target.cpu()
+    weight = torch.ones(len(target)) if train.sample_weight is None else train.sample_weight.cpu()
+    weight = weight.double()
+    if target.dtype == torch.int64:
+        assert spec.network.output is not None
+        none = torch.zeros(spec.network.output.units, dtype=torch.float64)
+        shares = none.index_add(0, target, weight)
+    else:
+        shares = weight @ target.double()
+    return _scores_of_shares(spec, (shares / weight.sum()).unsqueeze(0))
+
+
+def _scores_of_shares(spec: TrainingSpec, shares: Tensor) -> Tensor:
+    if spec.task == "classification" and shares.shape[1] == 1:
+        return torch.cat([1 - shares, shares], 1)
+    return shares
+
+
+def _scores(spec: TrainingSpec, outputs: Tensor) -> Tensor:
+    if spec.task == "regression":
+        return outputs
+    if spec.task == "classification" and outputs.shape[1] > 1:
+        return outputs.softmax(1)
+    return _scores_of_shares(spec, outputs.sigmoid())
+
+
+def _linear(spec: TrainingSpec, train: Examples) -> tuple[Linear | None, dict[str, Any]]:
+    """The model, or None; and what it was fitted on. Rows count as they do in the loss of the network."""
+    weight = torch.ones(len(train), dtype=torch.float64) if train.weight is None else train.weight.cpu().double()
+    inputs, features = fit_inputs(train, weight)
+    rows, width = features.shape
+    facts: dict[str, Any] = {"rows": rows, "features": width}
+    if spec.task == "regression":
+        target = train.measured_target.cpu().double()
+        return ridge(inputs, features, target, weight), facts
+    assert spec.network.output is not None
+    target = train.target.cpu()
+    softmax = spec.task == "classification" and spec.network.output.units > 1
+    outputs = spec.network.output.units
+    each = max(1, width * outputs)
+    rows = min(rows, max(1, MOST_MULTIPLICATIONS // (each * FEWEST_ITERATIONS)))
+    if rows < min(FEWEST_ROWS, len(train)):
+        return None, {**facts, "left_out": "too_many_outputs"}
+    some = slice(None)
+    if rows < len(train):
+        some = torch.from_numpy(np.linspace(0, len(train) - 1, rows).astype(np.int64))  # type: ignore[assignment]
+    iterations = min(ITERATIONS, MOST_MULTIPLICATIONS // (each * rows))
+    shares = functional.one_hot(target[some], outputs).float() if target.dtype == torch.int64 else target[some]
+    model, took, converged = logistic(
+        inputs, features[some], shares, weight[some], softmax=softmax, iterations=iterations
+    )
+    return model, {**facts, "rows": rows, "iterations": took, "converged": converged}
+
+
+def _thresholds(asked: BestThreshold, judged: Judged) -> list[float]:
+    """Those that the metric likes best, as the network's were chosen."""
+    if judged.task == "classification":
+        columns, there = judged.scores[:, -1:], judged.target.unsqueeze(1) > EVEN
+    else:
+        columns, there = judged.scores, judged.target > EVEN
+    weight = judged.weight.numpy() if judged.is_weighted else None
+    return [
+        best_threshold(asked.metric, columns[:, place].numpy(), there[:, place].numpy(), weight)[0]
+        for place in range(columns.shape[1])
+    ]
