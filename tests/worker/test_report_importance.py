@@ -19,15 +19,7 @@ ROWS = 2_000
 
 
 def _number(name: str) -> NumberInput:
-    return NumberInput(
-        name=name,
-        features=[name],
-        imputed=0.0,
-        missing_indicator=False,
-        scaling=Affine(center=0.0, scale=1.0),
-        minimum=-9.0,
-        maximum=9.0,
-    )
+    return NumberInput(name=name, imputed=0.0, scaling=Affine(center=0.0, scale=1.0))
 
 
 def _fitted(*inputs: Any) -> Preprocessing:
@@ -90,7 +82,7 @@ def test_a_column_counts_as_scikit_learn_counts_it() -> None:
 
 def test_all_features_of_a_column_are_dealt_out_together() -> None:
     """One-hot features that are dealt out one by one would be of no category at all, or of two."""
-    soil = CategoryInput(name="soil", features=["soil=a", "soil=b"], categories=["a", "b"], missing="zeros")
+    soil = CategoryInput(name="soil", categories=["a", "b"])
     spec, network = _linear([1.0, -1.0, 0.0])
     is_a = (torch.arange(ROWS) % 2 == 0).float()
     features = torch.stack([is_a, 1 - is_a, _rows(1)[:, 0]], 1)
@@ -105,8 +97,7 @@ def test_all_features_of_a_column_are_dealt_out_together() -> None:
 
 
 def test_an_embedded_column_is_one_of_them() -> None:
-    fields = {"categories": ["a", "b", "c"], "dimension": 2}
-    soil = EmbeddingInput(name="soil", features=[], missing="unknown", **fields)
+    soil = EmbeddingInput(name="soil", categories=["a", "b", "c"], dimension=2)
     spec = spec_for(task="regression", units=1, activation="linear", loss="mse")
     assert spec.network.output is not None
     network = build([], spec.network.output, 1, 0, [(3, 2)]).eval()

@@ -115,10 +115,10 @@ def test_a_class_that_no_row_has_is_counted_as_scikit_learn_counts_it() -> None:
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("name", CASES)
 def test_the_spread_is_that_of_a_bootstrap(name: str, weighted: bool) -> None:
-    """Rows drawn anew 2,000 times: what each counts is its weight times how often it was drawn."""
+    """Rows drawn anew 500 times: what each counts is its weight times how often it was drawn."""
     *_, judged, names = _case(name, weighted)
     generator = np.random.default_rng(0)
-    counts = generator.multinomial(ROWS, np.full(ROWS, 1 / ROWS), size=2_000)
+    counts = generator.multinomial(ROWS, np.full(ROWS, 1 / ROWS), size=500)
 
     scores = measured(names, judged)
 

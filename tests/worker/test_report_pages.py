@@ -117,7 +117,7 @@ def test_every_point_lies_on_scikit_learns_curve(weighted: bool, points: int, mo
         assert point == pytest.approx((0, 0) if threshold is None else theirs[threshold], abs=1e-9)
     assert (roc["false_positive_rate"][0], roc["true_positive_rate"][-1]) == (0, pytest.approx(1))
     precision, recall, thresholds = sklearn.precision_recall_curve(judged.target, score, sample_weight=weight)
-    theirs = dict(zip(thresholds.tolist(), zip(precision, recall, strict=False), strict=True))
+    theirs = dict(zip(thresholds.tolist(), zip(precision[:-1], recall[:-1], strict=True), strict=True))
     for place, threshold in enumerate(pr["thresholds"]):
         assert (pr["precision"][place], pr["recall"][place]) == pytest.approx(theirs[threshold], abs=1e-9)
     assert pr["recall"][-1] == pytest.approx(1)
@@ -147,7 +147,8 @@ def test_of_many_classes_the_largest_have_curves_and_those_without_rows_none(mon
 
     found = curves_of(some, list("abcdef"), ["kind"])
 
-    assert [one["class"] for one in found["curves"]] == ["a", "c", "d"]
+    largest = np.argsort(-np.bincount(some.target), kind="stable")[:3]
+    assert [one["class"] for one in found["curves"]] == ["abcdef"[place] for place in sorted(largest)]
     assert found["others"] == 3
 
 
@@ -213,7 +214,8 @@ def test_quantiles_are_held_against_the_rows_below_them() -> None:
     assert judged.quantiles is not None
     first = float((judged.target[:, 0] <= judged.quantiles[:, 0, 0]).double().mean())
     assert found["quantiles"][0]["share"] == first
-    assert all(one["low"] < one["quantile"] < one["high"] for one in found["quantiles"])
+    assert all(one["share"] == pytest.approx(one["quantile"], abs=0.06) for one in found["quantiles"])
+    assert all(one["low"] < one["share"] < one["high"] for one in found["quantiles"])
     assert found["others"] == 0
 
 

@@ -54,7 +54,7 @@ def calibration_of(judged: Judged) -> dict[str, Any]:
 def coverage_of(judged: Judged, loss: Quantile, names: list[str]) -> dict[str, Any]:
     """How many rows lie at or below each quantile that was predicted of them."""
     assert judged.quantiles is not None, "quantiles were predicted"
-    found = []
+    found: list[dict[str, Any]] = []
     for place, name in enumerate(names):
         for number, quantile in enumerate(loss.quantiles):
             if len(found) == MOST_SHOWN:

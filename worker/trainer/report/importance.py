@@ -55,7 +55,7 @@ def importance_of(
             if examples.codes is None
             else embed(network.embeddings, examples.features, examples.codes)
         )
-    blocks = dict(_blocks(network, fitted))
+    blocks = dict(_blocks(fitted))
     each_loss = row_losses(spec.training.loss, output_of(spec).activation)
     weight = (
         torch.ones(len(examples), dtype=torch.float64) if examples.weight is None else examples.weight.cpu().double()
@@ -67,26 +67,25 @@ def importance_of(
     repeated = examples.target.repeat(repeats, *[1] * (examples.target.ndim - 1))
 
     def losses(values: Tensor) -> Tensor:
-        """(rows x repeats, inputs) -> (rows,), the mean of the repeats."""
-        times = len(values) // len(examples)
+        """(rows x repeats, inputs) -> (repeats, rows)."""
         target = repeated[: len(values)]
         logits = logits_of(forward, Examples(values, target))
-        return each_loss(logits, target).detach().cpu().double().reshape(times, -1).mean(0)
+        return each_loss(logits, target).detach().cpu().double().reshape(-1, len(examples))
 
     if len(blocks) > columns:
         order = _at_first_order(network, inputs, examples, each_loss, blocks, dealt[: len(examples)])[:columns]
         measured = {name: blocks[name] for name in blocks if name in set(order)}
     else:
         measured = blocks
-    whole = losses(inputs)
+    whole = losses(inputs)[0]
     values = inputs.repeat(repeats, 1)
     found = []
     for name, block in measured.items():
         values[:, block] = inputs[:, block][dealt]
-        more = losses(values) - whole
+        without = losses(values)
         values[:, block] = inputs[:, block].repeat(repeats, 1)
-        mean = float((more * weight).sum() / weight.sum())
-        interval = around(mean, weight * (more - mean) / weight.sum(), weight, "any")
+        mean, effects = _increase(whole, without, weight, dealt)
+        interval = around(mean, effects, weight, "any")
         found.append({"column": name, "loss_increase": mean, "low": interval.low, "high": interval.high})
     found.sort(key=lambda one: -_number(one["loss_increase"]))
     return {
@@ -98,17 +97,27 @@ def importance_of(
     }
 
 
-def _blocks(network: Network, fitted: Preprocessing) -> Iterator[tuple[str, slice]]:
+def _increase(whole: Tensor, without: Tensor, weight: Tensor, dealt: Tensor) -> tuple[float, Tensor]:
+    """Of (rows,) losses and (repeats, rows) of them without the column: by how much their mean is more, and what each
+    row adds to that: by its own loss, and by that of the rows which its value was dealt to."""
+    repeats, rows = without.shape
+    more = without.mean(0) - whole
+    mean = float((more * weight).sum() / weight.sum())
+    given = torch.zeros(rows, dtype=torch.float64)
+    given.index_add_(0, dealt.cpu(), (without * weight).reshape(-1) / repeats)
+    return mean, (weight * (more - mean) + given - given.mean()) / weight.sum()
+
+
+def _blocks(fitted: Preprocessing) -> Iterator[tuple[str, slice]]:
     """The inputs of the first layer that each column of the dataset is made into."""
     place = 0
     for one in fitted.inputs:
         if one.features:
             yield one.name, slice(place, place + len(one.features))
             place += len(one.features)
-    for one, table in zip(fitted.embeddings, network.embeddings, strict=True):
-        width = table.weight.shape[1]
-        yield one.name, slice(place, place + width)
-        place += width
+    for one in fitted.embeddings:
+        yield one.name, slice(place, place + one.dimension)
+        place += one.dimension
 
 
 def _at_first_order(

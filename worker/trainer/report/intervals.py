@@ -90,7 +90,7 @@ def effects_of(score: Score, weight: Tensor) -> tuple[float, Tensor]:
         each = weight.detach().clone().requires_grad_()
         value = score(each)
         slope = torch.autograd.grad(value, each)[0] if value.requires_grad else torch.zeros_like(each)
-    return float(value), weight * slope
+    return float(value.detach()), weight * slope
 
 
 def around(value: float, effects: Tensor, weight: Tensor, scale: Scale) -> Interval:

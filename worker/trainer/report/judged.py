@@ -32,8 +32,8 @@ class Judged:
 
     def of(self, rows: Tensor) -> "Judged":
         quantiles = None if self.quantiles is None else self.quantiles[rows]
-        own = (one[rows] for one in (self.scores, self.target, self.said, self.weight))
-        return Judged(self.task, *own, self.is_weighted, quantiles)
+        scores, target, said, weight = (one[rows] for one in (self.scores, self.target, self.said, self.weight))
+        return Judged(self.task, scores, target, said, weight, self.is_weighted, quantiles)
 
 
 def scores_of(spec: TrainingSpec, logits: Tensor, scaling: TargetScaling | None) -> Tensor:

@@ -4,7 +4,6 @@ Written with torch, as scikit-learn's cannot learn shares of classes or several 
 of the machine, and checks what is known to be right. Tests hold both against scikit-learn.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,8 +50,9 @@ def fit_inputs(examples: Examples, weight: Tensor) -> tuple[Inputs, Tensor]:
 
 
 def _frequent(codes: Tensor, most: int) -> Tensor:
-    values, counts = codes.unique(return_counts=True)
-    return values[counts.argsort(descending=True, stable=True)[:most]].sort().values
+    counts = codes.cpu().bincount()
+    known = counts.argsort(descending=True, stable=True)[: min(most, int((counts > 0).sum()))]
+    return known.sort().values
 
 
 def _joined(examples: Examples, codes: list[Tensor]) -> Tensor:
@@ -72,12 +72,8 @@ class Linear:
 
     def outputs(self, examples: Examples, rows: Tensor, at_once: int) -> Tensor:
         """(rows, outputs) of some rows, a part of them at once."""
-        return torch.cat([self.inputs.of(one) @ self.weights + self.bias for one in _parts(examples, rows, at_once)])
-
-
-def _parts(examples: Examples, rows: Tensor, at_once: int) -> Iterator[Examples]:
-    for some in rows.split(at_once):
-        yield examples.of(some)
+        parts = (examples.of(some) for some in torch.split(rows, at_once))
+        return torch.cat([self.inputs.of(one) @ self.weights + self.bias for one in parts])
 
 
 def ridge(inputs: Inputs, features: Tensor, target: Tensor, weight: Tensor) -> Linear:

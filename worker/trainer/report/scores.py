@@ -175,7 +175,7 @@ def _ranked(name: MetricName, scores: Tensor, there: Tensor, *, all_needed: bool
             before = (below.gather(0, first) + below.gather(0, end)) / 2  # of those that are equal, half
             return ((own * before).sum(0) / (own.sum(0) * other.sum(0))).mean()
         above, all_above = (_from_here_on(one, first) for one in (own, each))
-        return _ratio((own * above / all_above).sum(0), own.sum(0)).mean()
+        return _ratio(_ratio(own * above, all_above).sum(0), own.sum(0)).mean()
 
     return area
 
