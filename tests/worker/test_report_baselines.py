@@ -11,10 +11,12 @@ from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 from torch import Tensor
 
 from core.spec import TrainingSpec
+from core.spec.metrics import metrics_of
 from tests.worker.factories import spec_for
 from worker.trainer.examples import Examples
 from worker.trainer.report import baselines
 from worker.trainer.report.baselines import Sample, baselines_of
+from worker.trainer.report.intervals import measure_all
 from worker.trainer.report.judged import judge
 from worker.trainer.report.linear import fit_inputs, logistic, ridge
 
@@ -133,7 +135,14 @@ def _case(count: int, units: int) -> tuple[TrainingSpec, Examples, dict[str, Sam
     target = codes.float().unsqueeze(1) if units == 1 else codes
     train, test = (Examples(_features()[rows], target[rows]) for rows in (slice(0, 200), slice(200, None)))
     scores = torch.randn(200, count, generator=torch.Generator().manual_seed(5)).softmax(1)
-    return spec, train, {"test": Sample(test, torch.arange(200), judge(spec, scores, test))}
+    return spec, train, {"test": _sample(spec, scores, test)}
+
+
+def _sample(spec: TrainingSpec, scores: Tensor, test: Examples) -> Sample:
+    judged = judge(spec, scores, test)
+    assert spec.task != "auto"
+    known = measure_all(metrics_of(spec.task, judged.scores.shape[1]), judged)
+    return Sample(test, torch.arange(len(test)), judged, known)
 
 
 @pytest.mark.parametrize(("count", "units"), [(2, 1), (2, 2), (4, 4)])
@@ -192,7 +201,7 @@ def test_baselines_of_a_number_are_the_mean_and_a_ridge() -> None:
     scaled = torch.from_numpy(_scaled(_features(), _weight(False)))
     target = (scaled @ torch.arange(WIDTH).double() + 100).float().unsqueeze(1)
     train, test = (Examples(_features()[rows], target[rows]) for rows in (slice(0, 200), slice(200, None)))
-    parts = {"test": Sample(test, torch.arange(200), judge(spec, test.target + 1, test))}
+    parts = {"test": _sample(spec, test.target + 1, test)}
 
     found = baselines_of(spec, ["rmse", "r2"], train, torch.arange(200), parts)
 

@@ -21,9 +21,9 @@ from worker.trainer.metrics import measure
 from worker.trainer.network import as_function
 from worker.trainer.predictions import logits_of
 from worker.trainer.preparation import prepare
-from worker.trainer.report.intervals import Interval, effects_of, intervals_of, wilson
+from worker.trainer.report.intervals import Interval, effects_of, measure_all, wilson
 from worker.trainer.report.judged import Judged, judge, scores_of
-from worker.trainer.report.scores import measured
+from worker.trainer.report.scores import slopes_of
 from worker.trainer.start import before_the_first_step
 
 ROWS = 300
@@ -82,6 +82,10 @@ def _case(name: str, weighted: bool = False) -> tuple[TrainingSpec, Tensor, Exam
     return spec, logits, examples, judged, list(metrics_of(spec.task, judged.scores.shape[1]))
 
 
+def _intervals(names: list[MetricName], judged: Judged) -> dict[str, Interval]:
+    return {name: one.interval for name, one in measure_all(names, judged).items()}
+
+
 # --- values -------------------------------------------------------------------------------------------------------
 
 
@@ -90,7 +94,7 @@ def _case(name: str, weighted: bool = False) -> tuple[TrainingSpec, Tensor, Exam
 def test_every_score_has_the_value_of_the_metric(name: str, weighted: bool) -> None:
     spec, logits, examples, judged, names = _case(name, weighted)
 
-    found = intervals_of(names, judged)
+    found = _intervals(names, judged)
 
     reference = measure(names, spec, logits, examples)
     assert {*found} == {*reference} == {*names}
@@ -102,7 +106,7 @@ def test_a_class_that_no_row_has_is_counted_as_scikit_learn_counts_it() -> None:
     some = examples.of(examples.target != 3)
     judged = judge(spec, scores_of(spec, logits[examples.target != 3], None), some)
 
-    found = intervals_of(names, judged)
+    found = _intervals(names, judged)
 
     reference = measure(names, spec, logits[examples.target != 3], some)
     assert "roc_auc" not in reference
@@ -120,7 +124,7 @@ def test_the_spread_is_that_of_a_bootstrap(name: str, weighted: bool) -> None:
     generator = np.random.default_rng(0)
     counts = generator.multinomial(ROWS, np.full(ROWS, 1 / ROWS), size=500)
 
-    scores = measured(names, judged)
+    scores = slopes_of(names, judged)
 
     for metric, score in scores.items():
         drawn = [float(score(judged.weight * torch.from_numpy(times))) for times in counts]
@@ -143,7 +147,7 @@ def test_rows_that_count_the_same_are_as_rows_that_count_one() -> None:
     *_, judged, names = _case("two classes")
     doubled = Judged(judged.task, judged.scores, judged.target, judged.said, judged.weight * 2, is_weighted=True)
 
-    one, other = intervals_of(names, judged), intervals_of(names, doubled)
+    one, other = _intervals(names, judged), _intervals(names, doubled)
 
     assert {name: score.low for name, score in one.items()} == pytest.approx(
         {name: score.low for name, score in other.items()}, rel=1e-9
@@ -154,7 +158,7 @@ def test_rows_that_count_the_same_are_as_rows_that_count_one() -> None:
 def test_every_interval_holds_its_value_and_keeps_within_the_scale(name: str) -> None:
     *_, judged, names = _case(name)
     for rows in (slice(None), torch.arange(8)):
-        for metric, one in intervals_of(names, judged.of(rows) if isinstance(rows, Tensor) else judged).items():
+        for metric, one in _intervals(names, judged.of(rows) if isinstance(rows, Tensor) else judged).items():
             if one.low is None or one.high is None:
                 continue
             assert one.low <= one.value <= one.high, metric
@@ -166,9 +170,9 @@ def test_every_interval_holds_its_value_and_keeps_within_the_scale(name: str) ->
 
 def test_nothing_is_known_of_the_spread_of_one_row_or_of_rows_that_are_all_the_same() -> None:
     *_, judged, names = _case("a number")
-    alone = intervals_of(names, judged.of(torch.tensor([0])))
+    alone = _intervals(names, judged.of(torch.tensor([0])))
     flat = torch.zeros(50, 1, dtype=torch.float64)
-    same = intervals_of(
+    same = _intervals(
         ["rmse", "mae", "r2"], Judged("regression", flat + 1, flat, flat + 1, torch.ones(50).double(), False)
     )
 
@@ -231,11 +235,11 @@ def _covered(judged: Judged, resamples: int, seed: int) -> dict[str, int]:
     if judged.task == "regression":
         names.remove("mape")  # of targets around 0
         names = [name for name in names if name != "msle"]
-    true = {name: one.value for name, one in intervals_of(names, judged).items()}
+    true = {name: one.value for name, one in _intervals(names, judged).items()}
     generator, held = np.random.default_rng(seed), Counter[str]()
     for _ in range(resamples):
         rows = torch.from_numpy(generator.choice(len(judged), ROWS_EACH, replace=False))
-        for name, one in intervals_of(names, judged.of(rows)).items():
+        for name, one in _intervals(names, judged.of(rows)).items():
             assert one.low is not None
             assert one.high is not None
             held[name] += one.low <= true[name] <= one.high

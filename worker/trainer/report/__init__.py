@@ -29,10 +29,9 @@ from worker.trainer.report.calibration import calibration_of, coverage_of
 from worker.trainer.report.confusion import confusion_of
 from worker.trainer.report.curves import curves_of
 from worker.trainer.report.importance import importance_of
-from worker.trainer.report.intervals import intervals_of
-from worker.trainer.report.judged import Judged, judge, scores_of
+from worker.trainer.report.intervals import Interval, measure_all, of_mean
+from worker.trainer.report.judged import judge, scores_of
 from worker.trainer.report.residuals import residuals_of
-from worker.trainer.report.scores import mean_of
 from worker.trainer.scaling import TargetScaling
 
 MOST_ROWS = 10_000  # of each part
@@ -40,7 +39,7 @@ SEED = 0  # of the rows that are looked at where there are more: the same for ev
 UNSEEN = ("validation", "test")  # parts that were not trained on
 ONLY_ASKED: frozenset[MetricName] = frozenset({"mape", "msle"})  # they mean nothing where targets are near 0
 COMPARED: dict[str, tuple[MetricName, ...]] = {
-    "classification": ("accuracy", "log_loss", "roc_auc"),
+    "classification": ("accuracy", "log_loss"),
     "multilabel": ("accuracy", "log_loss"),
     "regression": ("rmse", "mae", "r2"),
 }
@@ -59,27 +58,30 @@ def report_of(
     """
     classes, names = prepared.preprocessing.target.classes or [], prepared.preprocessing.target.names
     assert spec.task != "auto", "a resolved spec has its task"
+    metrics = _metrics(spec, len(classes))
     every: dict[str, Examples] = {
         "train": prepared.train,
         "validation": prepared.validation,
         "test": prepared.test,
     }
     scaling = prepared.target_scaling
+    unit = 1.0 if scaling is None else scaling.loss_unit(spec.training.loss)
     parts = {
         name: sample
         for name, examples in every.items()
-        if name in logits and (sample := _sample(spec, examples, logits[name], scaling, thresholds)) is not None
+        if name in logits
+        and (sample := _sample(spec, metrics, examples, logits[name], scaling, thresholds)) is not None
     }
     unseen = {name: parts[name] for name in UNSEEN if name in parts}
     shown = {name: one.judged for name, one in unseen.items()} or {name: one.judged for name, one in parts.items()}
-    metrics = _metrics(spec, len(classes))
     found: dict[str, Any] = {
         "intervals": {
             "level": intervals.LEVEL,
             **{
                 name: {
                     "rows": len(one.rows),
-                    **intervals.as_json(_loss(spec, one, logits[name], scaling) | intervals_of(metrics, one.judged)),
+                    "loss": _loss(spec, one, logits[name], unit).as_json(),
+                    **{metric: measured.interval.as_json() for metric, measured in one.known.items()},
                 }
                 for name, one in parts.items()
             },
@@ -97,8 +99,9 @@ def report_of(
         found["curves"] = {name: curves_of(one, classes, names) for name, one in shown.items()}
         if output_of(spec).activation != "linear":
             found["calibration"] = {name: calibration_of(one) for name, one in shown.items()}
-    found["permutation_importance"] = _importance(spec, network, prepared)
-    compared = [name for name in metrics if name in {*(spec.training.metrics or []), *COMPARED[spec.task]}]
+    found["permutation_importance"] = _importance(spec, network, prepared, unit)
+    wanted = {*(spec.training.metrics or []), *COMPARED[spec.task], *(["roc_auc"] if len(classes) == 2 else [])}
+    compared = [name for name in metrics if name in wanted]
     width = max(1, len(prepared.preprocessing.features))
     learned = _some(len(prepared.train), min(baselines.MOST_ROWS, max(1, baselines.MOST_NUMBERS // width)))
     found["baselines"] = baselines_of(spec, compared, prepared.train, learned, unseen or parts)
@@ -108,6 +111,7 @@ def report_of(
 
 def _sample(
     spec: TrainingSpec,
+    metrics: Sequence[MetricName],
     examples: Examples,
     logits: Tensor,
     scaling: TargetScaling | None,
@@ -119,7 +123,7 @@ def _sample(
     if not bool(scores.isfinite().all()):
         return None
     judged = judge(spec, scores, examples.without_inputs(rows.to(device)), thresholds)
-    return Sample(examples, rows, judged)
+    return Sample(examples, rows, judged, measure_all(metrics, judged))
 
 
 def _some(rows: int, most: int) -> Tensor:
@@ -140,19 +144,18 @@ def _metrics(spec: TrainingSpec, classes: int) -> list[MetricName]:
     return able
 
 
-def _loss(spec: TrainingSpec, sample: Sample, logits: Tensor, scaling: TargetScaling | None) -> dict[str, Any]:
+def _loss(spec: TrainingSpec, sample: Sample, logits: Tensor, unit: float) -> Interval:
     """The mean of the rows' losses, by what each counts in it."""
-    unit = 1.0 if scaling is None else scaling.loss_unit(spec.training.loss)
     rows = sample.rows.to(logits.device)
     each = row_losses(spec.training.loss, output_of(spec).activation)
     losses = each(logits[rows], sample.examples.target[rows]).detach().cpu().double() * unit
     given = sample.examples.weight
     weight = torch.ones(len(rows), dtype=torch.float64) if given is None else given[rows].cpu().double()
     scale: intervals.Scale = "any" if isinstance(spec.training.loss, Poisson | Gamma) else "from_0"
-    return {"loss": intervals.of_score(mean_of(losses), weight, scale)}
+    return of_mean(losses, weight, scale)
 
 
-def _importance(spec: TrainingSpec, network: Network, prepared: Prepared) -> dict[str, Any] | None:
+def _importance(spec: TrainingSpec, network: Network, prepared: Prepared, unit: float) -> dict[str, Any] | None:
     """On validation rows; where there are none, on those that were trained on."""
     of = "validation" if len(prepared.validation) else "train"
     examples = prepared.validation if len(prepared.validation) else prepared.train
@@ -160,7 +163,7 @@ def _importance(spec: TrainingSpec, network: Network, prepared: Prepared) -> dic
     inputs = len(fitted.features) + sum(one.dimension for one in fitted.embeddings)
     columns, rows, repeats = importance.rows_of(network, inputs, len(fitted.inputs), len(examples))
     some = examples.of(_some(len(examples), rows).to(examples.target.device))
-    found = importance_of(spec, network, fitted, some, repeats, columns)
+    found = importance_of(spec, network, fitted, some, repeats, columns, unit)
     return None if found is None else {"of": of, **found}
 
 
@@ -171,15 +174,13 @@ def _row_numbers(prepared: Prepared, part: str) -> NDArray[np.int64]:
 
 def _finite(value: Any) -> Any:
     """JSON has no NaN: null for what is no number."""
-    match value:
-        case dict():
-            return {str(name): _finite(one) for name, one in value.items()}
-        case list():
-            return [_finite(one) for one in value]
-        case float() if not math.isfinite(value):
-            return None
-        case _:
-            return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_finite(one) for one in value]
+    return value
 
 
-__all__ = ["Judged", "report_of"]
+__all__ = ["report_of"]

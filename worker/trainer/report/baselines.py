@@ -13,10 +13,9 @@ from core.spec import TrainingSpec
 from core.spec.metrics import LOWER_IS_BETTER, MetricName
 from core.spec.training import BestThreshold
 from worker.trainer.examples import Examples
-from worker.trainer.report.intervals import around, effects_of, intervals_of
+from worker.trainer.report.intervals import Measured, around, measure_all
 from worker.trainer.report.judged import Judged, judge
 from worker.trainer.report.linear import Linear, fit_inputs, logistic, ridge
-from worker.trainer.report.scores import measured
 from worker.trainer.thresholds import EVEN, best_threshold
 
 MOST_ROWS = 5_000  # of the training rows, for the linear model
@@ -34,6 +33,7 @@ class Sample:
     examples: Examples  # all of the part
     rows: Tensor  # those of it that are judged
     judged: Judged
+    known: Mapping[str, Measured]  # the metrics of that
 
 
 def baselines_of(
@@ -83,22 +83,16 @@ def _beside(
 ) -> dict[str, Any]:
     """The metrics of a baseline on a part, and the lift of the network."""
     judged = judge(spec, scores, part.examples.without_inputs(part.rows.to(part.examples.target.device)), thresholds)
-    theirs, ours = (intervals_of(list(names), one) for one in (judged, part.judged))
-    their_scores, our_scores = (measured(names, one) for one in (judged, part.judged))
-    weight = judged.weight
+    theirs = measure_all([name for name in names if name in part.known], judged)
     found: dict[str, Any] = {}
-    for name in names:
-        if name not in theirs or name not in ours:
-            continue
-        sign = -1.0 if name in LOWER_IS_BETTER else 1.0
-        lift = sign * (ours[name].value - theirs[name].value)
+    for name, one in theirs.items():
+        ours, sign = part.known[name], -1.0 if name in LOWER_IS_BETTER else 1.0
+        lift = sign * (ours.value - one.value)
         low = high = None
-        if name in our_scores and name in their_scores:
-            _, our_effects = effects_of(our_scores[name], weight)
-            _, their_effects = effects_of(their_scores[name], weight)
-            interval = around(lift, sign * (our_effects - their_effects), weight, "any")
+        if ours.effects is not None and one.effects is not None:
+            interval = around(lift, sign * (ours.effects - one.effects), judged.weight, "any")
             low, high = interval.low, interval.high
-        found[name] = {"value": theirs[name].value, "lift": {"value": lift, "low": low, "high": high}}
+        found[name] = {"value": one.value, "lift": {"value": lift, "low": low, "high": high}}
     return found
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from worker.trainer.report.judged import Judged
 
 MOST_CURVES = 10  # the largest classes or labels
-MOST_POINTS = 50  # of a curve: those that lie evenly along it
+MOST_POINTS = 40  # of a curve: those that lie evenly along it
 
 Doubles = NDArray[np.float64]
 

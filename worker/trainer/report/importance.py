@@ -4,7 +4,7 @@ Measured on validation rows: those of the training have been learned by heart in
 test rows has none left to test with.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from core.spec import TrainingSpec
 from worker.trainer.examples import Examples
 from worker.trainer.fit import output_of
-from worker.trainer.losses import row_losses
+from worker.trainer.losses import RowLosses, row_losses
 from worker.trainer.network import Network, as_function, embed
 from worker.trainer.predictions import logits_of
 from worker.trainer.preprocessing import Preprocessing
 from worker.trainer.report.intervals import around
 
-# Multiplications of a network's weights with rows, for all columns and repeats: 60 ms of one core.
-MOST_MULTIPLICATIONS = 1_500_000_000
+# Multiplications of a network's weights with rows, for all columns and repeats: 40 ms of one core.
+MOST_MULTIPLICATIONS = 600_000_000
 A_ROW = 2_000  # of them at least: what calling the layers costs
 MOST_COLUMNS = 100
 MOST_ROWS, FEWEST_ROWS, MOST_REPEATS = 2_000, 100, 5
@@ -29,83 +29,114 @@ MOST_NUMBERS = 1_000_000  # of inputs at once: 4 MB
 
 def rows_of(network: Network, inputs: int, columns: int, rows: int) -> tuple[int, int, int]:
     """Columns, rows and repeats that are affordable: rows go before repeats, and a hundred rows before columns."""
-    weights = sum(one.weight.numel() for one in network.modules() if isinstance(one, nn.Linear))
-    passes = MOST_MULTIPLICATIONS // max(weights, A_ROW)
+    weights = [one.weight.numel() for one in network.modules() if isinstance(one, nn.Linear)]
+    first = _first_of(network)
+    again = sum(weights) - (0 if first is None else first.weight.numel())
+    passes = MOST_MULTIPLICATIONS // max(again, A_ROW)
     columns = min(columns, MOST_COLUMNS)
     rows = min(rows, MOST_ROWS, max(1, MOST_NUMBERS // max(1, inputs)))
     rows = min(rows, max(FEWEST_ROWS, passes // max(1, columns)))
     columns = min(columns, max(1, passes // rows)) if rows else columns
-    room = MOST_NUMBERS // max(1, inputs * rows)
+    width = inputs if first is None else first.out_features
+    room = MOST_NUMBERS // max(1, width * rows)
     return columns, rows, max(1, min(MOST_REPEATS, passes // max(1, rows * columns), room))
 
 
 def importance_of(
-    spec: TrainingSpec, network: Network, fitted: Preprocessing, examples: Examples, repeats: int, columns: int
+    spec: TrainingSpec,
+    network: Network,
+    fitted: Preprocessing,
+    examples: Examples,
+    repeats: int,
+    columns: int,
+    unit: float = 1.0,
 ) -> dict[str, Any] | None:
     """By columns of the dataset, the most important first: all features made of one are dealt out together. None of a
-    single row.
+    single row. Losses are multiplied with `unit`.
 
     Of more than `columns`, those are measured by which the loss changes most at first order (Taylor), in one pass.
     """
-    if len(examples) < 2:
+    rows = len(examples)
+    if rows < 2:
         return None
-    with torch.no_grad():
-        inputs = (
-            examples.features
-            if examples.codes is None
-            else embed(network.embeddings, examples.features, examples.codes)
-        )
-    blocks = dict(_blocks(fitted))
-    each_loss = row_losses(spec.training.loss, output_of(spec).activation)
-    weight = (
-        torch.ones(len(examples), dtype=torch.float64) if examples.weight is None else examples.weight.cpu().double()
-    )
-    forward = as_function(network)
     generator = torch.Generator().manual_seed(spec.training.seed)
-    dealt = torch.cat([torch.randperm(len(examples), generator=generator) for _ in range(repeats)]).to(inputs.device)
-
-    repeated = examples.target.repeat(repeats, *[1] * (examples.target.ndim - 1))
-
-    def losses(values: Tensor) -> Tensor:
-        """(rows x repeats, inputs) -> (repeats, rows)."""
-        target = repeated[: len(values)]
-        logits = logits_of(forward, Examples(values, target))
-        return each_loss(logits, target).detach().cpu().double().reshape(-1, len(examples))
-
+    dealt = torch.cat([torch.randperm(rows, generator=generator) for _ in range(repeats)])
+    loss = row_losses(spec.training.loss, output_of(spec).activation)
+    with torch.no_grad():
+        embedded = embed(network.embeddings, examples.features, examples.codes)
+    blocks = dict(_blocks(fitted))
+    chosen = list(blocks)
     if len(blocks) > columns:
-        order = _at_first_order(network, inputs, examples, each_loss, blocks, dealt[: len(examples)])[:columns]
-        measured = {name: blocks[name] for name in blocks if name in set(order)}
-    else:
-        measured = blocks
-    whole = losses(inputs)[0]
-    values = inputs.repeat(repeats, 1)
+        chosen = _at_first_order(network, embedded, examples.target, loss, blocks, dealt[:rows])[:columns]
+    given = examples.weight
+    weight = torch.ones(rows, dtype=torch.float64) if given is None else given.cpu().double()
+    whole, means, effects = _increases(
+        network, embedded, examples.target, loss, [blocks[name] for name in chosen], weight, dealt
+    )
     found = []
-    for name, block in measured.items():
-        values[:, block] = inputs[:, block][dealt]
-        without = losses(values)
-        values[:, block] = inputs[:, block].repeat(repeats, 1)
-        mean, effects = _increase(whole, without, weight, dealt)
-        interval = around(mean, effects, weight, "any")
-        found.append({"column": name, "loss_increase": mean, "low": interval.low, "high": interval.high})
+    for name, mean, effect in zip(chosen, means.tolist(), effects, strict=True):
+        interval = around(mean * unit, effect * unit, weight, "any")
+        found.append({"column": name, "loss_increase": interval.value, "low": interval.low, "high": interval.high})
     found.sort(key=lambda one: -_number(one["loss_increase"]))
     return {
-        "rows": len(examples),
+        "rows": rows,
         "repeats": repeats,
-        "loss": float((whole * weight).sum() / weight.sum()),
+        "loss": whole * unit,
         "columns": found,
         "others": len(blocks) - len(found),
     }
 
 
-def _increase(whole: Tensor, without: Tensor, weight: Tensor, dealt: Tensor) -> tuple[float, Tensor]:
-    """Of (rows,) losses and (repeats, rows) of them without the column: by how much their mean is more, and what each
-    row adds to that: by its own loss, and by that of the rows which its value was dealt to."""
-    repeats, rows = without.shape
-    more = without.mean(0) - whole
-    mean = float((more * weight).sum() / weight.sum())
-    given = torch.zeros(rows, dtype=torch.float64)
-    given.index_add_(0, dealt.cpu(), (without * weight).reshape(-1) / repeats)
-    return mean, (weight * (more - mean) + given - given.mean()) / weight.sum()
+@torch.no_grad()
+def _increases(
+    network: Network,
+    inputs: Tensor,
+    target: Tensor,
+    loss: RowLosses,
+    blocks: Sequence[slice],
+    weight: Tensor,
+    dealt: Tensor,
+) -> tuple[float, Tensor, Tensor]:
+    """The mean loss; (blocks,) by how much more it is without each; and (blocks, rows), what each row adds to that: by
+    its own loss, and by that of the rows which its value was dealt to.
+
+    Where the first layer is a matrix, only the block's part of it is computed again.
+    """
+    rows, repeats = len(inputs), len(dealt) // len(inputs)
+    first = _first_of(network)
+    rest = network if first is None else Network([], network.steps[1:])
+    forward = as_function(rest.eval())
+    begun = inputs if first is None else first(inputs)
+    repeated, target = begun.repeat(repeats, 1), target.repeat(repeats, *[1] * (target.ndim - 1))
+    places = dealt.to(inputs.device)
+
+    def losses(values: Tensor) -> Tensor:
+        truth = target[: len(values)]
+        return loss(logits_of(forward, Examples(values, truth)), truth).cpu().double()
+
+    whole = losses(begun)
+    more, given = (torch.empty(len(blocks), rows, dtype=torch.float64) for _ in range(2))
+    came_to = torch.empty_like(dealt)  # of each row's value in each repeat, the place where it is
+    for start in range(0, len(dealt), rows):
+        came_to[start : start + rows] = start + dealt[start : start + rows].argsort()
+    for place, block in enumerate(blocks):
+        if first is None:
+            values = repeated.clone()
+            values[:, block] = inputs[:, block][places]
+        else:
+            change = inputs[:, block][places] - inputs[:, block].repeat(repeats, 1)
+            values = torch.addmm(repeated, change, first.weight[:, block].T)
+        without = losses(values)
+        more[place] = without.reshape(repeats, rows).mean(0) - whole
+        given[place] = (without * weight.repeat(repeats))[came_to].reshape(repeats, rows).mean(0)
+    means = (more * weight).sum(1, keepdim=True) / weight.sum()
+    effects = (weight * (more - means) + given - given.mean(1, keepdim=True)) / weight.sum()
+    return float((whole * weight).sum() / weight.sum()), means.squeeze(1), effects
+
+
+def _first_of(network: Network) -> nn.Linear | None:
+    first = network.steps[0]
+    return first if isinstance(first, nn.Linear) else None
 
 
 def _blocks(fitted: Preprocessing) -> Iterator[tuple[str, slice]]:
@@ -121,19 +152,13 @@ def _blocks(fitted: Preprocessing) -> Iterator[tuple[str, slice]]:
 
 
 def _at_first_order(
-    network: Network,
-    inputs: Tensor,
-    examples: Examples,
-    each_loss: Any,
-    blocks: dict[str, slice],
-    dealt: Tensor,
+    network: Network, inputs: Tensor, target: Tensor, loss: RowLosses, blocks: Mapping[str, slice], dealt: Tensor
 ) -> list[str]:
     """The columns by the mean of |slope x change|, over the rows; the largest first."""
     with torch.enable_grad():
         values = inputs.detach().clone().requires_grad_()
-        loss = each_loss(as_function(network)(values, None), examples.target).sum()
-        slope = torch.autograd.grad(loss, values)[0]
-    change = slope * (inputs[dealt] - inputs)
+        slope = torch.autograd.grad(loss(as_function(network)(values, None), target).sum(), values)[0]
+    change = slope * (inputs[dealt.to(inputs.device)] - inputs)
     size = {name: float(change[:, block].sum(1).abs().mean()) for name, block in blocks.items()}
     return sorted(size, key=lambda name: -_number(size[name]))
 

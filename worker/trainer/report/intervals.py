@@ -6,7 +6,7 @@ the time of one look at the rows and no seed. Rows are taken to be drawn one by 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal, assert_never
 
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from core.spec.metrics import MetricName
 from worker.trainer.report.judged import Judged
-from worker.trainer.report.scores import Score, hit, measured
+from worker.trainer.report.scores import Mean, Score, slopes_of
 
 Method = Literal["wilson", "infinitesimal_jackknife", "woodruff"]
 Scale = Literal["from_0_to_1", "from_-1_to_1", "from_0", "to_1", "any"]
@@ -42,28 +42,42 @@ class Interval:
         return asdict(self)
 
 
-def intervals_of(names: list[MetricName], judged: Judged) -> dict[str, Interval]:
-    """Of each metric that these rows define."""
-    found: dict[str, Interval] = {}
-    scores = measured(names, judged)
+@dataclass(frozen=True)
+class Measured:
+    """A metric of some rows, and what each of them adds to it: (rows,), None where that is not known."""
+
+    interval: Interval
+    effects: Tensor | None = None
+
+    @property
+    def value(self) -> float:
+        return self.interval.value
+
+
+def measure_all(names: Sequence[MetricName], judged: Judged) -> dict[str, Measured]:
+    """Each metric that these rows define."""
+    found: dict[str, Measured] = {}
+    scores = slopes_of(names, judged)
     for name in names:
-        share = None if judged.task == "regression" else hit(judged, name)
-        if share is not None and share.ndim == 1:
-            found[name] = wilson(share, judged.weight)
-        elif name in scores:
-            one = of_score(scores[name], judged.weight, scale_of(name))
-            found |= {name: one} if math.isfinite(one.value) else {}
+        if name in scores:
+            score = scores[name]
+            value, effects = effects_of(score, judged.weight)
+            if math.isfinite(value):
+                if isinstance(score, Mean) and score.values.dtype == torch.bool:
+                    interval = wilson(score.values, judged.weight)
+                else:
+                    interval = around(value, effects, judged.weight, scale_of(name))
+                found[name] = Measured(interval, effects)
         elif name == "max_error":
-            found[name] = Interval(float((judged.scores - judged.target).abs().max()))
+            found[name] = Measured(Interval(float((judged.scores - judged.target).abs().max())))
         elif name == "median_absolute_error":
-            found[name] = _woodruff(judged)
+            found[name] = Measured(_woodruff(judged))
     return found
 
 
-def of_score(score: Score, weight: Tensor, scale: Scale) -> Interval:
-    """Student's t, on a scale that has no end where the metric has one."""
-    value, effects = effects_of(score, weight)
-    return around(value, effects, weight, scale)
+def of_mean(values: Tensor, weight: Tensor, scale: Scale) -> Interval:
+    """Of the mean of (rows,) values."""
+    return around(*effects_of(Mean(values), weight), weight, scale)
 
 
 def scale_of(name: MetricName) -> Scale:
@@ -86,6 +100,9 @@ def scale_of(name: MetricName) -> Scale:
 
 def effects_of(score: Score, weight: Tensor) -> tuple[float, Tensor]:
     """The value, and what each row adds to it: (rows,), their sum is 0."""
+    if isinstance(score, Mean):
+        value = score(weight)
+        return float(value), weight * (score.values.double() - value) / weight.sum()
     with torch.enable_grad():
         each = weight.detach().clone().requires_grad_()
         value = score(each)
@@ -164,7 +181,3 @@ def _woodruff(judged: Judged) -> Interval:
     places = np.searchsorted(below / below[-1], np.clip(shares, 0, 1))
     low, high = errors[order][np.minimum(places, len(errors) - 1)]
     return Interval(value, float(low), float(high), "woodruff")
-
-
-def as_json(found: Mapping[str, Interval]) -> dict[str, dict[str, float | str | None]]:
-    return {name: one.as_json() for name, one in found.items()}

@@ -5,6 +5,8 @@ values are scikit-learn's, as those of `metrics.py`; tests hold one against the 
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache, partial
 from typing import assert_never
 
 import torch
@@ -21,8 +23,26 @@ SMALLEST = torch.finfo(torch.float32).eps  # of a probability, in its logarithm:
 WITHOUT_SLOPE: frozenset[MetricName] = frozenset({"max_error", "median_absolute_error"})
 
 
-def score_of(name: MetricName, judged: Judged) -> Score | None:
-    """None where these rows do not define it, and of `WITHOUT_SLOPE`."""
+class Mean:
+    """The weighted mean of (rows,) values; of booleans, the share of them."""
+
+    def __init__(self, values: Tensor) -> None:
+        self.values = values
+
+    def __call__(self, weight: Tensor) -> Tensor:
+        return (self.values.double() * weight).sum() / weight.sum()
+
+
+def slopes_of(names: Iterable[MetricName], judged: Judged) -> dict[MetricName, Score]:
+    """Those of the names that have a slope, and that these rows define."""
+    ranked = cache(partial(_ranked, judged))
+    found = {name: _score_of(name, judged, ranked) for name in names if name not in WITHOUT_SLOPE}
+    return {name: score for name, score in found.items() if score is not None}
+
+
+def _score_of(name: MetricName, judged: Judged, ranked: Callable[[], "_Ranked | None"]) -> Score | None:
+    if name in ("roc_auc", "average_precision") and judged.task != "regression":
+        return None if (order := ranked()) is None else order.area(name)
     match judged.task:
         case "classification":
             return _of_classes(name, judged)
@@ -34,12 +54,6 @@ def score_of(name: MetricName, judged: Judged) -> Score | None:
             assert_never(judged.task)
 
 
-def mean_of(values: Tensor) -> Score:
-    """(rows,) values, weighted."""
-    values = values.double()
-    return lambda weight: (values * weight).sum() / weight.sum()
-
-
 def _ratio(part: Tensor, whole: Tensor) -> Tensor:
     """0 where there is nothing to divide by, and no slope."""
     return torch.where(whole > 0, part / torch.where(whole > 0, whole, torch.ones_like(whole)), torch.zeros_like(part))
@@ -48,23 +62,8 @@ def _ratio(part: Tensor, whole: Tensor) -> Tensor:
 # --- classes ------------------------------------------------------------------------------------------------------
 
 
-def hit(judged: Judged, name: MetricName) -> Tensor | None:
-    """(rows,) booleans of which a metric is the share, where it is one of all rows; those of labels are shares."""
-    if name == "accuracy":
-        right = judged.said == (judged.target if judged.target.ndim == 1 else judged.target > 0.5)
-        return right if right.ndim == 1 or right.shape[1] > 1 else right[:, 0]
-    if name in ("top_2_accuracy", "top_3_accuracy", "top_5_accuracy"):
-        own = judged.scores.gather(1, judged.target.unsqueeze(1))
-        later = torch.arange(judged.scores.shape[1]) > judged.target.unsqueeze(1)
-        before = (judged.scores > own) | ((judged.scores == own) & later)  # scikit-learn's order of equal scores
-        return before.sum(1) < int(name.split("_")[1])
-    return None
-
-
 def _of_classes(name: MetricName, judged: Judged) -> Score | None:
     target, said, scores, count = judged.target, judged.said, judged.scores, judged.scores.shape[1]
-    if (share := hit(judged, name)) is not None:
-        return mean_of(share)
 
     def counts(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Of each class: rows that are it and are said to be, that are it, that are said to be."""
@@ -73,6 +72,13 @@ def _of_classes(name: MetricName, judged: Judged) -> Score | None:
         return right, none.index_add(0, target, weight), none.index_add(0, said, weight)
 
     match name:
+        case "accuracy":
+            return Mean(said == target)
+        case "top_2_accuracy" | "top_3_accuracy" | "top_5_accuracy":
+            own = scores.gather(1, target.unsqueeze(1))
+            later = torch.arange(count) > target.unsqueeze(1)
+            before = (scores > own) | ((scores == own) & later)  # scikit-learn's order of equal scores
+            return Mean(before.sum(1) < int(name.split("_")[1]))
         case "precision" | "recall" | "f1":
             return lambda weight: _of_counts(name, *counts(weight), two=count == 2)
         case "balanced_accuracy":
@@ -95,15 +101,9 @@ def _of_classes(name: MetricName, judged: Judged) -> Score | None:
 
             return agreement
         case "brier":
-            return mean_of((scores.double() - functional.one_hot(target, count)).square().sum(1))
+            return Mean((scores.double() - functional.one_hot(target, count)).square().sum(1))
         case "log_loss":
-            return mean_of(
-                -scores.double().gather(1, target.unsqueeze(1)).squeeze(1).clamp(SMALLEST, 1 - SMALLEST).log()
-            )
-        case "roc_auc" | "average_precision":
-            columns = slice(1, None) if count == 2 else slice(None)
-            there = functional.one_hot(target, count)[:, columns].bool()
-            return _ranked(name, scores[:, columns], there, all_needed=name == "roc_auc")
+            return Mean(-scores.double().gather(1, target.unsqueeze(1)).squeeze(1).clamp(SMALLEST, 1 - SMALLEST).log())
         case _:
             raise ValueError(f"{name} is not of classes")
 
@@ -129,7 +129,8 @@ def _of_labels(name: MetricName, judged: Judged) -> Score | None:
     probabilities = judged.scores.double()
     match name:
         case "accuracy":
-            return mean_of((said == there).double().mean(1))
+            right = said == there
+            return Mean(right[:, 0] if right.shape[1] == 1 else right.double().mean(1))
         case "precision" | "recall" | "f1":
 
             def mean(weight: Tensor) -> Tensor:
@@ -145,39 +146,62 @@ def _of_labels(name: MetricName, judged: Judged) -> Score | None:
 
             return mean
         case "brier":
-            return mean_of((probabilities - judged.target).square().mean(1))
+            return Mean((probabilities - judged.target).square().mean(1))
         case "log_loss":
             right_log, wrong_log = (one.float().log().clamp_min(-100) for one in (judged.scores, 1 - judged.scores))
-            return mean_of(-(judged.target * right_log + (1 - judged.target) * wrong_log).mean(1))
-        case "roc_auc" | "average_precision":
-            return _ranked(name, judged.scores, there, all_needed=name == "roc_auc")
+            return Mean(-(judged.target * right_log + (1 - judged.target) * wrong_log).mean(1))
         case _:
             raise ValueError(f"{name} is not of labels")
 
 
-def _ranked(name: MetricName, scores: Tensor, there: Tensor, *, all_needed: bool) -> Score | None:
-    """The mean over the columns of (rows, columns) scores, each against whether it is there."""
-    if scores.numel() > MOST_RANKED:
-        return None
-    found = there.any(0)
-    if (all_needed and not bool((found & ~there.all(0)).all())) or not bool(found.any()):
-        return None
-    order = scores.argsort(0)
-    ordered = scores.gather(0, order).T.contiguous()
-    first, end = (torch.searchsorted(ordered, ordered, right=right).T for right in (False, True))
-    is_there = there.gather(0, order)
+# --- areas under a curve ------------------------------------------------------------------------------------------
 
-    def area(weight: Tensor) -> Tensor:
-        each = weight[order]
-        own, other = each * is_there, each * ~is_there
+
+@dataclass(frozen=True)
+class _Ranked:
+    """(rows, columns) scores in ascending order, each column against whether it is there."""
+
+    order: Tensor
+    first: Tensor  # the place of the first that is equal
+    end: Tensor  # and that after the last
+    is_there: Tensor
+
+    def area(self, name: MetricName) -> Score | None:
+        """The mean over the columns."""
+        has, lacks = self.is_there.any(0), (~self.is_there).any(0)
         if name == "roc_auc":
-            below = functional.pad(other.cumsum(0), (0, 0, 1, 0))
-            before = (below.gather(0, first) + below.gather(0, end)) / 2  # of those that are equal, half
-            return ((own * before).sum(0) / (own.sum(0) * other.sum(0))).mean()
-        above, all_above = (_from_here_on(one, first) for one in (own, each))
+            return self._roc if bool((has & lacks).all()) else None
+        return self._average_precision if bool(has.any()) else None
+
+    def _roc(self, weight: Tensor) -> Tensor:
+        each = weight[self.order]
+        own, other = each * self.is_there, each * ~self.is_there
+        below = functional.pad(other.cumsum(0), (0, 0, 1, 0))
+        before = (below.gather(0, self.first) + below.gather(0, self.end)) / 2  # of those that are equal, half
+        return ((own * before).sum(0) / (own.sum(0) * other.sum(0))).mean()
+
+    def _average_precision(self, weight: Tensor) -> Tensor:
+        each = weight[self.order]
+        own = each * self.is_there
+        above, all_above = (_from_here_on(one, self.first) for one in (own, each))
         return _ratio(_ratio(own * above, all_above).sum(0), own.sum(0)).mean()
 
-    return area
+
+def _ranked(judged: Judged) -> _Ranked | None:
+    """Of two classes, the second's; None where there is too much to sort."""
+    scores, count = judged.scores, judged.scores.shape[1]
+    if judged.task == "classification":
+        columns = slice(1, None) if count == 2 else slice(None)
+        scores, there = scores[:, columns], functional.one_hot(judged.target, count)[:, columns].bool()
+    else:
+        there = judged.target > 0.5
+    if scores.numel() > MOST_RANKED:
+        return None
+    ascending = scores.T.sort(stable=True)
+    ordered = ascending.values.contiguous()
+    first, end = (torch.searchsorted(ordered, ordered, right=right).T for right in (False, True))
+    order = ascending.indices.T
+    return _Ranked(order, first, end, there.gather(0, order))
 
 
 def _from_here_on(counted: Tensor, first: Tensor) -> Tensor:
@@ -195,19 +219,19 @@ def _of_numbers(name: MetricName, judged: Judged) -> Score | None:
     error = predicted - target
     match name:
         case "mse":
-            return mean_of(error.square().mean(1))
+            return Mean(error.square().mean(1))
         case "rmse":
-            squared = mean_of(error.square().mean(1))
+            squared = Mean(error.square().mean(1))
             return lambda weight: squared(weight).sqrt()
         case "mae":
-            return mean_of(error.abs().mean(1))
+            return Mean(error.abs().mean(1))
         case "mape":
             smallest = torch.finfo(torch.float64).eps
-            return mean_of((error.abs() / target.abs().clamp_min(smallest)).mean(1))
+            return Mean((error.abs() / target.abs().clamp_min(smallest)).mean(1))
         case "msle":
             if bool((target <= -1).any() | (predicted <= -1).any()):
                 return None
-            return mean_of((predicted.log1p() - target.log1p()).square().mean(1))
+            return Mean((predicted.log1p() - target.log1p()).square().mean(1))
         case "r2" | "explained_variance":
             is_centered = name == "explained_variance"
 
@@ -239,9 +263,3 @@ def _moment(values: Tensor, weight: Tensor) -> Tensor:
 
 def _spread(values: Tensor, weight: Tensor) -> Tensor:
     return _moment((values - _moment(values, weight)).square(), weight)
-
-
-def measured(names: Iterable[MetricName], judged: Judged) -> dict[MetricName, Score]:
-    """Those of the names that have a slope, and that these rows define."""
-    found = {name: score_of(name, judged) for name in names if name not in WITHOUT_SLOPE}
-    return {name: score for name, score in found.items() if score is not None}
