@@ -14,7 +14,7 @@ from core.spec import TrainingSpec
 from core.spec.metrics import metrics_of
 from tests.worker.factories import spec_for
 from worker.trainer.examples import Examples
-from worker.trainer.report import baselines
+from worker.trainer.report import baselines, linear
 from worker.trainer.report.baselines import Sample, baselines_of
 from worker.trainer.report.intervals import measure_all
 from worker.trainer.report.judged import judge
@@ -53,7 +53,10 @@ def _classes(count: int) -> Tensor:
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("count", [2, 4])
-def test_logistic_regression_is_scikit_learns(count: int, weighted: bool) -> None:
+def test_logistic_regression_that_runs_to_its_end_is_scikit_learns(
+    count: int, weighted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linear, "TOLERANCE", 1e-6)
     codes, weight, features = _classes(count), _weight(weighted), _features()
     inputs, scaled = fit_inputs(Examples(features, codes), weight)
     two = count == 2
@@ -66,10 +69,11 @@ def test_logistic_regression_is_scikit_learns(count: int, weighted: bool) -> Non
     mine = torch.cat([1 - outputs.sigmoid(), outputs.sigmoid()], 1) if two else outputs.softmax(1)
     assert converged
     assert iterations < 500
-    assert np.abs(mine.numpy() - theirs.predict_proba(_scaled(features, weight))).max() < 5e-3
+    assert np.abs(mine.numpy() - theirs.predict_proba(_scaled(features, weight))).max() < 2e-3
 
 
-def test_labels_are_learned_one_by_one() -> None:
+def test_labels_are_learned_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linear, "TOLERANCE", 1e-6)
     codes = torch.stack([_classes(2), (_features()[:, 1] > 5).long()], 1)
     weight, features = _weight(False), _features()
     inputs, scaled = fit_inputs(Examples(features, codes), weight)
@@ -79,7 +83,7 @@ def test_labels_are_learned_one_by_one() -> None:
     mine = model.outputs(Examples(features, codes), torch.arange(ROWS), 1024).sigmoid().numpy()
     for place in range(2):
         theirs = LogisticRegression(max_iter=1000, tol=1e-8).fit(_scaled(features, weight), codes[:, place])
-        assert np.abs(mine[:, place] - theirs.predict_proba(_scaled(features, weight))[:, 1]).max() < 1e-2
+        assert np.abs(mine[:, place] - theirs.predict_proba(_scaled(features, weight))[:, 1]).max() < 2e-3
 
 
 @pytest.mark.parametrize("weighted", [False, True])

@@ -76,8 +76,22 @@ def test_a_column_counts_as_scikit_learn_counts_it() -> None:
     for place, name in enumerate("abcd"):
         assert mine[name]["loss_increase"] == pytest.approx(theirs.importances_mean[place], rel=0.1, abs=1e-9)
         assert mine[name]["loss_increase"] == pytest.approx(2 * weights[place] ** 2, rel=0.1, abs=1e-9)  # two variances
-    assert mine["a"]["low"] < 8 < mine["a"]["high"]
     assert (found["rows"], found["repeats"], found["others"]) == (ROWS, 5, 0)
+
+
+def test_intervals_hold_what_endless_rows_would_give() -> None:
+    """Whose value was dealt to whom moves the loss of two rows: both are in the spread."""
+    spec, network = _linear([2.0])
+    generator, held = torch.Generator().manual_seed(0), 0
+
+    for _ in range(200):
+        features = torch.randn(300, 1, generator=generator)
+        examples = Examples(features, 2 * features + torch.randn(300, 1, generator=generator))
+        found = importance_of(spec, network, _fitted(_number("a")), examples, 3, 100)
+        assert found is not None
+        held += found["columns"][0]["low"] <= 8 <= found["columns"][0]["high"]
+
+    assert 0.91 * 200 <= held <= 0.99 * 200
 
 
 def test_all_features_of_a_column_are_dealt_out_together() -> None:
