@@ -56,7 +56,7 @@ def _classes(count: int) -> Tensor:
 def test_logistic_regression_that_runs_to_its_end_is_scikit_learns(
     count: int, weighted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(linear, "TOLERANCE", 1e-6)
+    monkeypatch.setattr(linear, "TOLERANCE", 1e-5)
     codes, weight, features = _classes(count), _weight(weighted), _features()
     inputs, scaled = fit_inputs(Examples(features, codes), weight)
     two = count == 2
@@ -73,7 +73,7 @@ def test_logistic_regression_that_runs_to_its_end_is_scikit_learns(
 
 
 def test_labels_are_learned_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(linear, "TOLERANCE", 1e-6)
+    monkeypatch.setattr(linear, "TOLERANCE", 1e-5)
     codes = torch.stack([_classes(2), (_features()[:, 1] > 5).long()], 1)
     weight, features = _weight(False), _features()
     inputs, scaled = fit_inputs(Examples(features, codes), weight)
@@ -224,5 +224,5 @@ def test_a_linear_model_of_too_many_outputs_is_left_out_and_says_so(monkeypatch:
 
     found = baselines_of(spec, ["accuracy"], train, torch.arange(200), parts)
 
-    assert found["logistic"] == {"rows": 200, "features": WIDTH, "left_out": "too_many_outputs"}
+    assert found["logistic"] == {"rows": 0, "features": WIDTH, "left_out": "too_many_outputs"}
     assert "test" in found["majority"]

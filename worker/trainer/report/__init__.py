@@ -32,6 +32,7 @@ from worker.trainer.report.importance import importance_of
 from worker.trainer.report.intervals import Interval, measure_all, of_mean
 from worker.trainer.report.judged import judge, scores_of
 from worker.trainer.report.residuals import residuals_of
+from worker.trainer.report.scores import RANKED
 from worker.trainer.scaling import TargetScaling
 
 MOST_ROWS = 10_000  # of each part
@@ -58,7 +59,9 @@ def report_of(
     """
     classes, names = prepared.preprocessing.target.classes or [], prepared.preprocessing.target.names
     assert spec.task != "auto", "a resolved spec has its task"
-    metrics = _metrics(spec, len(classes))
+    able, asked = _metrics(spec, len(classes)), spec.training.metrics or []
+    seen = [name for name in able if name not in RANKED or name in asked]  # sorting all training rows takes long
+    metrics = {"train": seen, "validation": able, "test": able}
     every: dict[str, Examples] = {
         "train": prepared.train,
         "validation": prepared.validation,
@@ -70,7 +73,7 @@ def report_of(
         name: sample
         for name, examples in every.items()
         if name in logits
-        and (sample := _sample(spec, metrics, examples, logits[name], scaling, thresholds)) is not None
+        and (sample := _sample(spec, metrics[name], examples, logits[name], scaling, thresholds)) is not None
     }
     unseen = {name: parts[name] for name in UNSEEN if name in parts}
     shown = {name: one.judged for name, one in unseen.items()} or {name: one.judged for name, one in parts.items()}
@@ -100,8 +103,8 @@ def report_of(
         if output_of(spec).activation != "linear":
             found["calibration"] = {name: calibration_of(one) for name, one in shown.items()}
     found["permutation_importance"] = _importance(spec, network, prepared, unit)
-    wanted = {*(spec.training.metrics or []), *COMPARED[spec.task], *(["roc_auc"] if len(classes) == 2 else [])}
-    compared = [name for name in metrics if name in wanted]
+    wanted = {*asked, *COMPARED[spec.task], *(["roc_auc"] if len(classes) == 2 else [])}
+    compared = [name for name in able if name in wanted]
     width = max(1, len(prepared.preprocessing.features))
     learned = _some(len(prepared.train), min(baselines.MOST_ROWS, max(1, baselines.MOST_NUMBERS // width)))
     found["baselines"] = baselines_of(spec, compared, prepared.train, learned, unseen or parts)

@@ -20,7 +20,7 @@ from worker.trainer.preprocessing import Preprocessing
 from worker.trainer.report.intervals import around
 
 # Multiplications of a network's weights with rows, for all columns and repeats: 40 ms of one core.
-MOST_MULTIPLICATIONS = 600_000_000
+MOST_MULTIPLICATIONS = 250_000_000
 A_ROW = 2_000  # of them at least: what calling the layers costs
 MOST_COLUMNS = 100
 MOST_ROWS, FEWEST_ROWS, MOST_REPEATS = 2_000, 100, 5

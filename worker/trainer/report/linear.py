@@ -79,14 +79,16 @@ class Linear:
 def ridge(inputs: Inputs, features: Tensor, target: Tensor, weight: Tensor) -> Linear:
     """Least squares of (rows, outputs) numbers."""
     share = weight / weight.sum()
-    middle, mean = share @ features.double(), share @ target
+    middle, mean = share.float() @ features, share @ target
     root = weight.sqrt().unsqueeze(1)
-    x, y = (features.double() - middle) * root, (target - mean) * root
+    x, y = (features - middle) * root.float(), (target - mean) * root
     rows, width = x.shape
+    penalty = PENALTY * torch.eye(min(rows, width), dtype=torch.float64)
     if width <= rows:
-        weights = torch.linalg.solve(x.T @ x + PENALTY * torch.eye(width, dtype=torch.float64), x.T @ y)
+        weights = torch.linalg.solve((x.T @ x).double() + penalty, x.T.double() @ y)
     else:
-        weights = x.T @ torch.linalg.solve(x @ x.T + PENALTY * torch.eye(rows, dtype=torch.float64), y)
+        weights = x.T.double() @ torch.linalg.solve((x @ x.T).double() + penalty, y)
+    middle = middle.double()
     return Linear(inputs, weights.float(), (mean - middle @ weights).float())
 
 

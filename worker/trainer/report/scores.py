@@ -18,7 +18,8 @@ from worker.trainer.report.judged import Judged
 
 Score = Callable[[Tensor], Tensor]
 
-MOST_RANKED = 200_000  # scores that are sorted for the area under a curve: 20 ms
+MOST_RANKED = 200_000  # scores that are sorted for the area under a curve
+RANKED: frozenset[MetricName] = frozenset({"roc_auc", "average_precision"})
 SMALLEST = torch.finfo(torch.float32).eps  # of a probability, in its logarithm: scikit-learn's
 WITHOUT_SLOPE: frozenset[MetricName] = frozenset({"max_error", "median_absolute_error"})
 
@@ -41,7 +42,7 @@ def slopes_of(names: Iterable[MetricName], judged: Judged) -> dict[MetricName, S
 
 
 def _score_of(name: MetricName, judged: Judged, ranked: Callable[[], "_Ranked | None"]) -> Score | None:
-    if name in ("roc_auc", "average_precision") and judged.task != "regression":
+    if name in RANKED and judged.task != "regression":
         return None if (order := ranked()) is None else order.area(name)
     match judged.task:
         case "classification":
