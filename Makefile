@@ -56,6 +56,7 @@ bench: setup $(PEERS)/.ready  ## the tables that docs/ quotes, and the engine be
 	$(BIN)/python benchmarks/latency.py
 	$(BIN)/python benchmarks/burst.py
 	$(BIN)/python benchmarks/footprint.py
+	$(BIN)/python benchmarks/ending.py
 	$(BIN)/python benchmarks/predict.py
 	$(BIN)/python benchmarks/intake.py
 	$(BIN)/python benchmarks/plans.py

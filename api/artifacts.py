@@ -95,7 +95,11 @@ DOWNLOAD = {
 @router.head("/artifacts/{name}", include_in_schema=False)
 @router.get("/artifacts/{name}", response_class=StreamingResponse, responses=DOWNLOAD)
 async def download_artifact(job_id: JobId, name: Name, caller: CurrentCaller, request: Request) -> Response:
-    """One file, with Range, ETag and Repr-Digest."""
+    """One file, with Range, ETag and Repr-Digest.
+
+    `report.json` has metrics of each part of the rows with 95 % intervals, confusion matrix, ROC and precision-recall,
+    calibration, residuals, permutation importance of the columns, and baselines with the lift over them.
+    """
     return await send(request, await run_in_threadpool(_look, caller, job_id, name))
 
 

@@ -18,11 +18,12 @@ from worker.trainer.fit import output_of
 from worker.trainer.losses import criterion_of
 from worker.trainer.messages import ARTIFACTS, BUNDLE, Failed, FoldTrained, Trained
 from worker.trainer.metrics import measure
-from worker.trainer.network import Network, as_function
+from worker.trainer.network import as_function
 from worker.trainer.order import TableOrder
 from worker.trainer.predictions import logits_of
 from worker.trainer.preparation import Prepared, prepare
 from worker.trainer.preprocessing import Preprocessing
+from worker.trainer.report import report_of
 from worker.trainer.scaling import TargetScaling
 from worker.trainer.start import before_the_first_step
 from worker.trainer.state import TrainingState
@@ -71,11 +72,11 @@ def write_artifacts(
     values = None
     if thresholds is not None:
         values, report["threshold"] = thresholds.values, thresholds.as_json()
-    report |= {
-        name: _measured(spec, network, part, prepared.target_scaling, values)
-        for name, part in parts.items()
-        if len(part)
-    }
+    logits = {name: logits_of(as_function(network), part) for name, part in parts.items() if len(part)}
+    scaling = prepared.target_scaling
+    report |= {name: _measured(spec, found, parts[name], scaling, values) for name, found in logits.items()}
+    report |= report_of(spec, network, prepared, logits, values)
+    del logits
     parts.clear()
     prepared.release_features()
     folder, fitted = Path(order.folder) / ARTIFACTS, prepared.preprocessing.saying(values)
@@ -126,12 +127,11 @@ def _thresholds(
 
 def _measured(
     spec: TrainingSpec,
-    network: Network,
+    logits: Tensor,
     part: Examples,
     scaling: TargetScaling | None,
     thresholds: list[float] | None,
 ) -> dict[str, Any]:
-    logits = logits_of(as_function(network), part)
     loss = float(criterion_of(spec.training.loss, output_of(spec).activation)(logits, part.target, part.weight))
     unit = 1.0 if scaling is None else scaling.loss_unit(spec.training.loss)
     found = {"loss": loss * unit, **measure(spec.training.metrics or [], spec, logits, part, scaling, thresholds)}
@@ -169,7 +169,8 @@ def fold_trained(spec: TrainingSpec, now: TrainingState, prepared: Prepared) -> 
     now.network.eval()
     thresholds = find_thresholds(spec, now.network, prepared.validation)
     values = None if thresholds is None else thresholds.values
-    measured = _measured(spec, now.network, prepared.validation, prepared.target_scaling, values)
+    logits = logits_of(as_function(now.network), prepared.validation)
+    measured = _measured(spec, logits, prepared.validation, prepared.target_scaling, values)
     return FoldTrained({"epoch": epoch, "stop_reason": now.at.stop_reason, **measured})
 
 

@@ -73,7 +73,7 @@ README = """# A trained network
 | `preprocessing.json` | every fitted value: what becomes of each column, in order |
 | `spec.json` | what was trained, with every default written out |
 | `metrics.csv` | each epoch |
-| `report.json` | losses and metrics, and how far the files above agree |
+| `report.json` | losses and metrics with intervals, importance of the columns, baselines; the files' agreement |
 
 In torch:
 
