@@ -101,7 +101,7 @@ class Network:
     def _numbers_at_once(self, asked: Asked, warnings: Warnings) -> dict[str, Array]:
         """The columns of numbers as one block; none of them where one must be looked at by itself."""
         if asked.block is not None:
-            exact = asked.block
+            exact = np.frombuffer(asked.block).reshape(asked.count, -1).T
         else:
             columns = [asked.columns[name] for name in self._numbers]
             if not set(map(type, chain.from_iterable(columns))) <= NUMBERS:

@@ -1,11 +1,12 @@
 """Rows to predict, as they come in the body of a request: checked for their form, and turned into columns."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from array import array
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from itertools import chain
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 from pydantic_core import from_json
@@ -13,10 +14,6 @@ from pydantic_core import from_json
 from api import strict_json
 from core import errors
 from core.settings import settings
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 JSON_LINES = ("application/jsonl", "application/x-ndjson", "application/x-jsonlines", "application/json-lines")
 MAX_ERRORS = 100  # in one answer
@@ -43,10 +40,10 @@ class Asked:
     """Values of each input, in the order of the rows; None where a row has none."""
 
     count: int
-    columns: dict[str, Sequence[Any]]
+    columns: Mapping[str, Sequence[Any]]
     absent: dict[str, Sequence[int]]  # the rows that lack the column
     pointer: Callable[[int, str], str]  # where the value of a row stands in the body
-    block: "NDArray[np.float64] | None" = None  # instead of `columns`: (inputs, rows) in float32's range, or NaN
+    block: "array[float] | None" = None  # where all of them are numbers: row by row, in the order of the inputs
 
 
 def refuse(*found: errors.FieldError) -> errors.InvalidRows:
@@ -79,12 +76,21 @@ def read(body: bytes, media_type: str, named: Named) -> Asked:
     return _lists(rows, value["columns"], named) if "columns" in value else _objects(rows, named)
 
 
-def _numbers_alone(body: bytes, named: Named) -> Asked | None:
-    """Many rows as objects that have all columns of a network of numbers, a number or null in each, as one block: half
-    of the time. None where anything is not so: it is read again, and then it is said what.
-    """
-    import numpy as np  # with the first network: an API that predicts nothing does without
+class _OfObjects(dict[str, Sequence[Any]]):
+    """The columns of rows that have all of them, each when it is asked for."""
 
+    def __init__(self, rows: list[dict[str, Any]]) -> None:
+        super().__init__()
+        self._rows = rows
+
+    def __missing__(self, name: str) -> Sequence[Any]:
+        return [row[name] for row in self._rows]
+
+
+def _numbers_alone(body: bytes, named: Named) -> Asked | None:
+    """Many rows as objects that have all columns of a network of numbers, and a number in each, as one block: half of
+    the time. None where anything is not so: it is read again, and then it is said what.
+    """
     names, quotes, colons = named.inputs, body.count(b'"'), body.count(b":")
     # No text but the keys, none of which comes twice: else there were more colons than values.
     count, rest = divmod(colons - 1, len(names))
@@ -94,14 +100,12 @@ def _numbers_alone(body: bytes, named: Named) -> Asked | None:
         value = orjson.loads(body)
         if value.keys() != {"rows"} or len(value["rows"]) != count:
             return None
-        _some(value["rows"], "/rows")
-        cells = chain.from_iterable(map(_getter(names), value["rows"]))
-        block = np.fromiter(cells, np.float64, count * len(names)).reshape(count, len(names)).T
+        rows = value["rows"]
+        _some(rows, "/rows")
+        block = array("d", chain.from_iterable(map(_getter(names), rows)))
     except (ValueError, TypeError, AttributeError, KeyError, OverflowError):
         return None
-    if (np.abs(block) > np.finfo(np.float32).max).any():
-        return None
-    return Asked(count, {}, {}, lambda row, name: errors.pointer("rows", row, name), block)
+    return Asked(count, _OfObjects(rows), {}, lambda row, name: errors.pointer("rows", row, name), block)
 
 
 def _json(body: bytes) -> Any:

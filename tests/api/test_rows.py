@@ -29,7 +29,7 @@ def _body(rows: Rows) -> bytes:
 @pytest.mark.parametrize("shuffled", [False, True], ids=["in order", "in any order"])
 def test_a_block_holds_what_the_columns_would(shuffled: bool) -> None:
     rows = _rows()
-    rows[7] |= {NAMES[0]: True, NAMES[1]: 12345678901234567890123, NAMES[2]: -0.0, NAMES[3]: 5e-324, NAMES[4]: None}
+    rows[7] |= {NAMES[0]: True, NAMES[1]: 12345678901234567890123, NAMES[2]: -0.0, NAMES[3]: 5e-324}
     if shuffled:
         rows[::3] = [dict(reversed(row.items())) for row in rows[::3]]
 
@@ -38,16 +38,17 @@ def test_a_block_holds_what_the_columns_would(shuffled: bool) -> None:
     assert fast.block is not None
     assert slow.block is None
     assert fast.count == 4000
-    expected = np.array([slow.columns[name][:-1] for name in NAMES], np.float64)
-    assert np.array_equal(fast.block, expected, equal_nan=True)
+    columns = np.array([slow.columns[name][:-1] for name in NAMES], np.float64)
+    assert np.array_equal(np.frombuffer(fast.block).reshape(4000, 12).T, columns)
+    assert np.array_equal(np.array([fast.columns[name] for name in NAMES], np.float64), columns)
     assert fast.pointer(3, NAMES[1]) == slow.pointer(3, NAMES[1])
 
 
 UNUSUAL: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "a gap": lambda row: row | {NAMES[4]: None},
     "a text": lambda row: row | {NAMES[4]: "1.5"},
     "a list": lambda row: row | {NAMES[4]: [1.5]},
     "an object": lambda row: row | {NAMES[4]: {}},
-    "a number beyond float32": lambda row: row | {NAMES[4]: 1e39},
     "the target as well": lambda row: row | {"y": 3},
     "a column less": lambda row: {name: row[name] for name in NAMES[1:]},
 }
