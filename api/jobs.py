@@ -101,6 +101,8 @@ class JobRead(BaseModel):
                 "artifacts": f"{self}/artifacts",
                 "weights": f"{self}/weights",
                 "cancel": f"{self}/cancel",
+                "pause": f"{self}/pause",
+                "resume": f"{self}/resume",
                 "clone": f"{self}/clone",
                 "trace": f"{self}/trace",
                 "predict": f"{self}/predict",

@@ -221,6 +221,12 @@ class JobAlreadyTerminal(Problem):
     status = 409
 
 
+class JobCancelling(Problem):
+    """The job is being cancelled; it can be neither paused nor resumed."""
+
+    status = 409
+
+
 class NotInCode(Problem):
     """The script would not train what this job has trained: `errors` says what it does not do."""
 

@@ -96,7 +96,8 @@ class Settings(BaseSettings):
     cancel_grace_seconds: float = Field(
         default=30.0,
         gt=0,
-        description="Time a cancelled job has to end by itself and keep its weights before it is cut off.",
+        description="Time a cancelled job has to end by itself and keep its weights, and a pausing one to write a "
+        "checkpoint, before the training process is killed.",
     )
     drain_seconds: float = Field(
         default=8.0, gt=0, description="Time a stopping worker gives its training processes to write a checkpoint."

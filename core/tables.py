@@ -202,7 +202,7 @@ class Run(Row):
     failures: Mapped[int] = mapped_column(default=0)  # the training process died by itself
     interruptions: Mapped[int] = mapped_column(default=0)  # the worker was lost or stopped
     next_seq: Mapped[int] = mapped_column(default=1)  # of the next event
-    stop_order: Mapped[str | None]  # what the worker shall do: cancel
+    stop_order: Mapped[str | None]  # what the user wants: cancel or pause; a paused run is `waiting` with this
     stop_deadline: Mapped[datetime | None]  # after this the training process is killed
     queued_at: Mapped[datetime]
     not_before: Mapped[datetime | None]

@@ -62,7 +62,7 @@ class Relay:
         self._job["phase"] = message.phase
         if not self._waiting:
             self._last_flush = time.monotonic()  # what follows a new phase comes at once: they go together
-        status = "cancelling" if self.order == "cancel" else "running"
+        status = {"cancel": "cancelling", "pause": "pausing"}.get(self.order or "", "running")
         self._waiting.append(NewEvent("status", {"status": status, "phase": message.phase}))
 
     def log(self, message: Logged) -> None:

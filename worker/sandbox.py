@@ -48,6 +48,12 @@ class Pipe:
         except OSError:
             os._exit(75)  # nobody listens: this attempt is over
 
+    def is_told(self) -> bool:
+        try:
+            return self._connection.poll()
+        except OSError:
+            os._exit(75)
+
     def stop_order(self) -> StopOrder | None:
         try:
             if not self._connection.poll():

@@ -14,6 +14,7 @@ from core.tables import Event, Job
 from worker import blobs
 from worker.bundle import BUNDLE_FILE, write_bundle
 from worker.relay import Relay
+from worker.slots import slots
 from worker.trainer.messages import (
     ANSWER,
     ARTIFACTS,
@@ -55,7 +56,7 @@ class CutOff:
 
 @dataclass(frozen=True)
 class Shelved:
-    """The worker stops, and the child did not make room in time: its last checkpoint has to do."""
+    """The worker stops or the job shall pause, and the child made no room in time: its last checkpoint has to do."""
 
 
 Outcome = Trained | FoldTrained | NothingToKeep | Drained | Ingested | Answered | Failed | Died | CutOff | Shelved
@@ -84,7 +85,7 @@ def settle(claim: Claim, outcome: Outcome, relay: Relay, folder: Path) -> None:
             give_up(claim, _problem(outcome))
         case Drained() | Shelved():
             with database.writing() as session:
-                lifecycle.release(session, claim, "worker_stopped")
+                lifecycle.release(session, claim, "worker_stopped" if slots.draining.is_set() else "paused")
         case Died(cause):
             with database.writing() as session:
                 lifecycle.crash(session, claim, cause)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import structlog
 
@@ -27,7 +27,7 @@ from worker.lease import Lease
 from worker.relay import Relay
 from worker.settling import CutOff, Died, Outcome, Shelved, give_up, settle
 from worker.slots import slots
-from worker.trainer.messages import CheckpointWritten, Logged, Phase
+from worker.trainer.messages import CheckpointWritten, Logged, Phase, StopOrder
 
 Done = TypeVar("Done")
 
@@ -151,13 +151,13 @@ def _hear(claim: Claim, relay: Relay, message: Any, folder: Path) -> Outcome | N
 
 def _obey(claim: Claim, relay: Relay, child: Child, given: _Orders) -> Outcome | None:
     """Passes on what a user or a stopping worker asks, and puts an end to it when the time for that is over."""
-    if relay.order == "cancel":
-        if "cancel" not in given.told and (order := _cancel_order(claim)) is not None:
+    if relay.order is not None:
+        if relay.order not in given.told and (order := _stop_order(claim, relay.order)) is not None:
             child.tell(order)
-            given.told.add("cancel")
+            given.told.add(relay.order)
         if _is_overdue(claim):
             child.kill()
-            return CutOff()
+            return CutOff() if relay.order == "cancel" else Shelved()
     if slots.draining.is_set():
         if "drain" not in given.told:
             child.tell("drain")
@@ -169,8 +169,10 @@ def _obey(claim: Claim, relay: Relay, child: Child, given: _Orders) -> Outcome |
     return None
 
 
-def _cancel_order(claim: Claim) -> Literal["cancel", "cancel_keep_last"] | None:
+def _stop_order(claim: Claim, wanted: str) -> StopOrder | None:
     """Which weights its user wants was said with the cancel, long after the child's order was laid out."""
+    if wanted == "pause":
+        return "drain"  # to a child it is the same
     try:
         with database.reading() as session:
             return cancel_order(session.get_one(Job, claim.subject_id).keep)

@@ -99,16 +99,19 @@ def settle_waiting(session: Session, dataset_id: str, decide: Callable[[Job], Re
             update(Run)
             .where(Run.id == run.id, Run.status == "waiting")
             .values(
-                status="waiting" if resolved.spec.split.folds else "queued", memory=resolved.memory, queued_at=db_now()
+                status="waiting" if resolved.spec.split.folds or run.stop_order == "pause" else "queued",
+                memory=resolved.memory,
+                queued_at=db_now(),
             )
         )
         update_job(
             session, job.id, phase=None, resolved_spec=resolved.spec, outputs=resolved.outputs, warnings=warnings
         )
-        log(session, run.id, [status_event("queued", None), *(NewEvent("warning", warning) for warning in warnings)])
+        found = [NewEvent("warning", warning) for warning in warnings]
+        log(session, run.id, found if run.stop_order == "pause" else [status_event("queued", None), *found])
         if resolved.spec.split.folds:
             session.refresh(run)
             add_folds(session, run, resolved)
-        else:
+        elif run.stop_order != "pause":
             enter_queue(session, run.project_id)
     return list(dict.fromkeys(settled))

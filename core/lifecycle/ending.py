@@ -20,6 +20,7 @@ from core.tables import Artifact, AttemptOutcome, Job, Run
 RETRY_DELAYS = (0.0, 10.0, 40.0)  # seconds before the training process is tried again after it died by itself
 SHORT_RETRIES = 1  # a table that crashed its reader twice will do so again, and who asks is waiting
 MAX_INTERRUPTIONS = 20
+PAUSED = "paused"  # the cause of an attempt that ended because its user wanted the job to rest
 
 
 def succeed(
@@ -76,9 +77,15 @@ def crash(session: Session, claim: Claim, cause: str) -> None:
 
 
 def release(session: Session, claim: Claim, cause: str) -> None:
-    """The worker stops and gives the run back, with its last checkpoint. Commits."""
+    """The worker gives the run back with its last checkpoint: it stops, or the run shall pause. Commits.
+
+    A pause is its user's wish, and no interruption that is counted.
+    """
     locked = lock(session, claim)
-    interrupt(session, locked, "interrupted", cause)
+    if locked.stop_order == "pause" or cause == PAUSED:
+        requeue(session, locked, "interrupted", PAUSED)
+    else:
+        interrupt(session, locked, "interrupted", cause)
     session.commit()
 
 

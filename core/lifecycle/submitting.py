@@ -67,8 +67,9 @@ def submit_job(session: Session, job: Job, start_from: StartFrom | None = None) 
 
 def add_folds(session: Session, run: Run, resolved: Resolved) -> None:
     """The folds that are trained before the network of all rows, whose `run` waits for them; in order, for those of one
-    moment are claimed by their ids.
+    moment are claimed by their ids. Where the job is paused they wait as well.
     """
+    paused = run.stop_order == "pause"
     for number in range(1, (resolved.spec.split.folds or 0) + 1):
         fold = Fold(id=new_id("fold"), job_id=run.subject_id, number=number, epochs=resolved.spec.training.epochs)
         session.add(fold)
@@ -78,10 +79,11 @@ def add_folds(session: Session, run: Run, resolved: Resolved) -> None:
             "fold",
             fold.id,
             run.project_id,
-            status="queued",
+            status="waiting" if paused else "queued",
             memory=resolved.memory,
             priority=run.priority,
             queued_at=run.queued_at,
+            stop_order=run.stop_order,
         )
 
 
@@ -168,6 +170,7 @@ def add_run(
     memory: int,
     priority: int = 0,
     queued_at: datetime | None = None,
+    stop_order: str | None = None,
 ) -> Run:
     run = Run(
         id=new_id("run"),
@@ -179,6 +182,7 @@ def add_run(
         memory=memory,
         priority=priority,
         queued_at=queued_at or db_now(),
+        stop_order=stop_order,
     )
     session.add(run)
     session.flush()

@@ -33,6 +33,8 @@ from tests.core.factories import (
     make_inquiry,
     make_job,
     make_project,
+    pause,
+    resume,
     run_row,
     succeed,
 )
@@ -80,6 +82,27 @@ class Lifecycle(RuleBasedStateMachine):
         except errors.JobAlreadyTerminal:
             assert job.status in ("succeeded", "failed")
 
+    @precondition(lambda self: self.jobs)
+    @rule(pick=PICK, force=st.booleans())
+    def ask_to_pause(self, pick: int, force: bool) -> None:
+        job = job_row(self.jobs[pick % len(self.jobs)])
+        held = job.id in {one.concerns for one in self.holders.values()}
+        try:
+            found = pause(job.project_id, job.id, force=force)
+            assert found.status == ("pausing" if held else "paused")
+        except (errors.JobAlreadyTerminal, errors.JobCancelling):
+            assert job.status in lifecycle.TERMINAL | {"cancelling"}
+
+    @precondition(lambda self: self.jobs)
+    @rule(pick=PICK)
+    def ask_to_resume(self, pick: int) -> None:
+        job = job_row(self.jobs[pick % len(self.jobs)])
+        try:
+            found = resume(job.project_id, job.id)
+            assert found.status == {"pausing": "running", "paused": "queued"}.get(job.status, job.status)
+        except (errors.JobAlreadyTerminal, errors.JobCancelling):
+            assert job.status in lifecycle.TERMINAL | {"cancelling"}
+
     @precondition(lambda self: self.jobs and len(self.inquiries) < MAX_JOBS)
     @rule(pick=PICK)
     def ask(self, pick: int) -> None:
@@ -93,7 +116,9 @@ class Lifecycle(RuleBasedStateMachine):
         held = claim(worker)
         if held is not None:
             assert held.run_id not in self.holders, "two workers hold one run"
-            assert (held.order == "cancel") == (held.concerns in self.accepted)
+            assert held.order == ("cancel" if held.concerns in self.accepted else None)
+            if held.kind in ("training", "fold"):
+                assert job_row(held.concerns).status in ("running", "cancelling"), "a paused job was claimed"
             self.holders[held.run_id] = held
             self.claims.append(held)
 

@@ -102,7 +102,7 @@ def _follow(order: TrainingOrder, channel: Channel, now: TrainingState, prepared
     spec = _refit_spec(order.spec, now) if now.at.stage == "refit" else order.spec
     log_every = order.spec.training.log_every or 1
     _trace(spec, now, prepared)
-    for done in fit(spec, prepared.train, prepared.validation, now, prepared.target_scaling):
+    for done in fit(spec, prepared.train, prepared.validation, now, prepared.target_scaling, channel.is_told):
         match done:
             case EpochDone(facts, felt):
                 if now.at.epoch % log_every == 0 or now.at.stop_reason:
