@@ -18,7 +18,7 @@ from api.metrics import JOBS_SUBMITTED, UPLOADED_BYTES
 from api.problems import responses, validated
 from api.waiting import wait_seconds
 from core import database, errors, lifecycle, queue, storage
-from core.database import db_now
+from core.database import commit, db_now
 from core.ids import new_id
 from core.spec import TrainingSpec
 from core.start import StartFrom
@@ -324,7 +324,7 @@ def submit(
             lifecycle.submit_dataset(session, dataset)
         job.created_at = db_now()
         lifecycle.submit_job(session, job, start_from)
-        session.commit()
+        commit(session, "submit")
     JOBS_SUBMITTED.inc()
     queue.ring()
     return job.id, False

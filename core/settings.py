@@ -92,7 +92,12 @@ class Settings(BaseSettings):
         gt=0,
         description="A training process that has said nothing for this long is killed and counted as a failure.",
     )
-    checkpoint_seconds: float = Field(default=5.0, ge=0, description="Least time between two checkpoints of a job.")
+    checkpoint_seconds: float = Field(
+        default=5.0,
+        ge=0,
+        description="Least time between two checkpoints of a job, which take a fiftieth of its time at most. "
+        "0 writes one after every epoch, whatever that costs.",
+    )
     cancel_grace_seconds: float = Field(
         default=30.0,
         gt=0,

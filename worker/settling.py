@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from core import database, errors, lifecycle, queue
+from core import database, errors, faults, lifecycle, queue
 from core.lifecycle import Claim, MadeFile
 from core.logs import logger
 from core.tables import Event, Job
@@ -96,6 +96,7 @@ def _store_artifacts(claim: Claim, trained: Trained, folder: Path) -> None:
     made_in = folder / ARTIFACTS
     _write_metrics(claim, made_in / "metrics.csv")
     write_bundle(made_in / BUNDLE_FILE, made_in, folder / BUNDLE)
+    faults.point("artifacts.before_store")
     made = [
         MadeFile(name, MEDIA_TYPES[Path(name).suffix], stored.sha256, stored.bytes)
         for name, stored in blobs.keep(claim.project_id, made_in).items()

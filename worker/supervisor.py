@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from core import database, errors, lifecycle, queue
+from core import database, errors, faults, lifecycle, queue
 from core.lifecycle import Claim, Fenced
 from core.logs import logger
 from core.resolve.memory import address_space
@@ -101,6 +101,7 @@ class _Orders:
 
 def _follow(claim: Claim, lease: Lease, relay: Relay, order: str, folder: Path) -> Outcome:
     """Starts the child and relays what it says, until it ends or has to be ended."""
+    faults.point("child.before_start")
     try:
         limit = claim.memory if claim.kind == "ingest" else address_space(claim.memory)
         child = Child(order, limit, str(folder))
@@ -108,6 +109,7 @@ def _follow(claim: Claim, lease: Lease, relay: Relay, order: str, folder: Path) 
         return Died(f"not_started_{type(error).__name__}")
     given, last_word = _Orders(), time.monotonic()
     try:
+        faults.point("child.after_start")
         while True:
             try:
                 for message in child.messages(0.05 if relay.is_full else min(0.25, relay.seconds_until_due())):
@@ -196,6 +198,7 @@ def _store_checkpoint(claim: Claim, relay: Relay, written: CheckpointWritten, fo
     """
     made_in = folder / Path(written.folder).name
     try:
+        faults.point("checkpoint.before_store")
         relay.write_out()
         files = {name: stored.as_json() for name, stored in blobs.keep(claim.project_id, made_in).items()}
         with database.writing() as session:

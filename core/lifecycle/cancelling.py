@@ -4,7 +4,7 @@ from sqlalchemy import func, update
 from sqlalchemy.orm import Session
 
 from core import errors
-from core.database import db_now
+from core.database import commit, db_now
 from core.lifecycle.moves import asked_of, end, log, move, status_event, update_job
 from core.lifecycle.states import TERMINAL, Keep
 from core.lifecycle.submitting import enter_queue
@@ -45,6 +45,6 @@ def request_cancel(session: Session, project_id: str, job_id: str, keep: Keep, *
         log(session, run.id, [status_event("cancelling", None)])
     elif move(session, job_id, "cancelling", **requested):
         log(session, run.id, [status_event("cancelling", None)])
-    session.commit()
+    commit(session, "cancel")
     session.refresh(job)
     return job

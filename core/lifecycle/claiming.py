@@ -3,7 +3,7 @@
 from sqlalchemy import case, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from core.database import db_now, serialise_claims
+from core.database import commit, db_now, serialise_claims
 from core.lifecycle.moves import hold, log, move, move_inquiry, of_fold, of_job, status_event
 from core.lifecycle.states import INQUIRIES, Capacity, Claim
 from core.settings import settings
@@ -99,7 +99,7 @@ def claim_next(session: Session, worker_id: str, capacity: Capacity) -> Claim | 
         )
         .execution_options(synchronize_session=False)
     )
-    session.commit()
+    commit(session, "claim")
     return claim
 
 

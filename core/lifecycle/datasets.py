@@ -7,7 +7,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from core import errors
-from core.database import db_now
+from core.database import commit, db_now
 from core.events import NewEvent
 from core.lifecycle.moves import end, end_run, lock, log, status_event, update_job
 from core.lifecycle.states import Claim
@@ -40,14 +40,14 @@ def dataset_ready(session: Session, claim: Claim, **dataset: Any) -> list[str]:
 
     changed = settle_waiting(session, claim.subject_id, decide)
     end_run(session, locked, "succeeded", None)
-    session.commit()
+    commit(session, "dataset_ready")
     return changed
 
 
 def dataset_invalid(session: Session, claim: Claim, problem: errors.Problem) -> list[str]:
     """Ends an ingest badly, and with it the jobs that waited. Commits. Returns the jobs that changed."""
     changed = reject_dataset(session, lock(session, claim), problem, "failed", problem.code)
-    session.commit()
+    commit(session, "dataset_invalid")
     return changed
 
 

@@ -7,7 +7,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from core import errors
-from core.database import db_now
+from core.database import commit, db_now
 from core.events import NewEvent
 from core.ids import new_id
 from core.lifecycle.datasets import reject_dataset
@@ -39,7 +39,7 @@ def succeed(
     if cancelled and keep == "none":
         job["test"] = None  # of weights that nobody has
     end(session, locked, status, reason, None, outcome=status, cause=None, new=artifacts, job=job)
-    session.commit()
+    commit(session, "succeed")
     return status
 
 
@@ -49,7 +49,7 @@ def fail(session: Session, claim: Claim, problem: errors.Problem, made: Iterable
     end_badly(
         session, locked, problem, outcome="failed", cause=problem.code, new=_keep(session, claim, list(made)), job=job
     )
-    session.commit()
+    commit(session, "fail")
 
 
 def _keep(session: Session, claim: Claim, made: Sequence[MadeFile]) -> list[NewEvent]:
@@ -73,7 +73,7 @@ def crash(session: Session, claim: Claim, cause: str) -> None:
         end_badly(session, locked, problem, outcome="crashed", cause=cause)
     else:
         requeue(session, locked, "crashed", cause, failures=failures, delay=RETRY_DELAYS[failures - 1])
-    session.commit()
+    commit(session, "crash")
 
 
 def release(session: Session, claim: Claim, cause: str) -> None:
@@ -86,7 +86,7 @@ def release(session: Session, claim: Claim, cause: str) -> None:
         requeue(session, locked, "interrupted", PAUSED)
     else:
         interrupt(session, locked, "interrupted", cause)
-    session.commit()
+    commit(session, "release")
 
 
 def end_badly(

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from core import errors
 from core.cross_validation import progress
+from core.database import commit
 from core.events import NewEvent
 from core.lifecycle.moves import (
     end,
@@ -48,7 +49,7 @@ def fold_trained(session: Session, claim: Claim, result: Mapping[str, Any]) -> N
     end_run(session, locked, "succeeded", None)
     if paused:
         rest_after_folds(session, claim.of)
-    session.commit()
+    commit(session, "fold_trained")
 
 
 def reject_fold(session: Session, run: Run, problem: errors.Problem, outcome: AttemptOutcome, cause: str) -> None:

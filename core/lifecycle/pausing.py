@@ -9,7 +9,7 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from core import errors
-from core.database import db_now
+from core.database import commit, db_now
 from core.lifecycle.moves import asked_of, count, log, move, rest, status_event, unfinished_folds
 from core.lifecycle.states import TERMINAL
 from core.lifecycle.submitting import enter_queue
@@ -39,7 +39,7 @@ def request_pause(session: Session, project_id: str, job_id: str, *, force: bool
         rest(session, run.id, job_id)
     for _ in queued:
         count(session, project_id, "queued", "waiting")
-    session.commit()
+    commit(session, "pause")
     session.refresh(job)
     return job
 
@@ -66,7 +66,7 @@ def resume(session: Session, project_id: str, job_id: str) -> Job:
     log(session, run.id, [event] if moved else [])
     for _ in due:
         enter_queue(session, project_id)
-    session.commit()
+    commit(session, "resume")
     session.refresh(job)
     return job
 

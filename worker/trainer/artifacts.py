@@ -11,6 +11,7 @@ import rfc8785
 from safetensors.torch import save_file
 from torch import Tensor
 
+from core import faults
 from worker.trainer.order import TableOrder
 from worker.trainer.preprocessing import Preprocessing
 from worker.trainer.split import Parts
@@ -20,6 +21,7 @@ def write(
     folder: Path, order: TableOrder, preprocessing: Preprocessing, weights: Mapping[str, Mapping[str, Tensor]]
 ) -> None:
     """`weights` are tensors by name of the file: those that are kept, and others."""
+    faults.point("artifacts.before_write")
     folder.mkdir()
     described = _canonical(preprocessing.model_dump(mode="json"))
     (folder / "preprocessing.json").write_bytes(described)
@@ -38,6 +40,7 @@ def write(
 
 
 def write_report(folder: Path, report: Mapping[str, Any], parts: Parts) -> None:
+    faults.point("artifacts.before_write")
     rows: dict[str, Any] = {
         "numbered_from": 0,
         "train": len(parts.train),

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from core import faults
 from core.spec import TrainingSpec
 from core.spec.network import Output
 from core.spec.optimizers import Lbfgs
@@ -122,6 +123,7 @@ def fit(
                 speaks, looked = is_wanted(), moment
             if probing := is_last or speaks or at.step == 0:  # the first step says what the network began as
                 probe.before(gradients)
+            faults.point("train.before_update")
             clip(gradients, training)
             updater.step(gradients, lambda: _evaluate(backpropagate, batch, spec, epoch))  # noqa: B023 # 4 weight update
             limit_norms(limits)

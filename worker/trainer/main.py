@@ -118,7 +118,8 @@ def _follow(order: TrainingOrder, channel: Channel, now: TrainingState, prepared
         if (began := time.monotonic()) - last_save >= wait and not now.at.stop_reason:
             _save_checkpoint(order, channel, now)
             last_save = time.monotonic()
-            wait = max(order.checkpoint_seconds, CHECKPOINT_COST * (last_save - began))
+            if order.checkpoint_seconds:
+                wait = max(order.checkpoint_seconds, CHECKPOINT_COST * (last_save - began))
     return None
 
 

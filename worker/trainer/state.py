@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from core import faults
 from worker.trainer.course import Course, course_of
 from worker.trainer.device import noise_state
 from worker.trainer.network import Network
@@ -120,12 +121,15 @@ def save(state: TrainingState, folder: Path) -> None:
         "traces": state.traces,
     }
 
+    faults.point("checkpoint.before_write")
     folder.mkdir()
     save_file({name: tensor.detach().contiguous() for name, tensor in _apart(tensors).items()}, folder / TENSORS)
+    faults.point("checkpoint.between_files")
     (folder / FACTS).write_text(json.dumps(facts))
     for name in (TENSORS, FACTS):
         with (folder / name).open("rb") as file:
             os.fsync(file.fileno())
+    faults.point("checkpoint.after_write")
 
 
 def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
