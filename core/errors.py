@@ -239,6 +239,12 @@ class ArtifactNotReady(Problem):
     status = 409
 
 
+class NoCheckpointYet(Problem):
+    """The job has written no checkpoint with best weights yet; ask again while it runs, or when it has ended."""
+
+    status = 409
+
+
 class JobNotFinished(Problem):
     """The job has not ended yet; wait for its end, or cancel it."""
 

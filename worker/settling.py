@@ -29,6 +29,7 @@ from worker.trainer.messages import (
     Trained,
 )
 
+MACHINE_DELAY = 10.0  # seconds: a disk that fails does so again, and another worker may come first
 MEDIA_TYPES = {
     ".h5": "application/x-hdf5",
     ".keras": "application/zip",
@@ -165,6 +166,12 @@ def give_up(claim: Claim, problem: errors.Problem) -> None:
         else:
             lifecycle.fail(session, claim, problem)
     _tell(jobs)
+
+
+def give_back(claim: Claim) -> None:
+    """Leaves the run to another worker, or to this one a little later: the machine failed it."""
+    with database.writing() as session:
+        lifecycle.release(session, claim, "machine_failed", delay=MACHINE_DELAY)
 
 
 def _tell(jobs: list[str]) -> None:

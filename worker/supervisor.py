@@ -25,7 +25,7 @@ from worker.child import Child
 from worker.layout import cancel_order, lay_out, private_folder
 from worker.lease import Lease
 from worker.relay import Relay
-from worker.settling import CutOff, Died, Outcome, Shelved, give_up, settle
+from worker.settling import CutOff, Died, Outcome, Shelved, give_back, give_up, settle
 from worker.slots import slots
 from worker.trainer.messages import CheckpointWritten, Logged, Phase, StopOrder
 
@@ -66,6 +66,9 @@ def _work_on(claim: Claim, lease: Lease, folder: Path) -> None:
     except errors.Problem as problem:
         reason = problem  # the name of an except clause is unset when it ends
         _until_it_works(lambda: give_up(claim, reason), lease)
+    except OSError as error:  # this machine's disk or pipes, and no fault of the job: it is given to another
+        logger().error("machine_failed", error=type(error).__name__, number=error.errno)
+        _until_it_works(lambda: give_back(claim), lease)
     except Exception:  # noqa: BLE001 - a defect of ours: the run must not stay `running` until the lease is over
         logger().exception("supervisor_failed")
         _until_it_works(lambda: give_up(claim, errors.Internal()), lease)
@@ -204,7 +207,7 @@ def _store_checkpoint(claim: Claim, relay: Relay, written: CheckpointWritten, fo
         with database.writing() as session:
             lifecycle.save_checkpoint(session, claim, written.epoch, files)
         queue.wake(claim.concerns)
-    except (errors.Problem, *database.AWAY) as error:
+    except (errors.Problem, OSError, *database.AWAY) as error:
         logger().error("checkpoint_not_stored", error=type(error).__name__)
     finally:
         shutil.rmtree(made_in, ignore_errors=True)

@@ -76,8 +76,9 @@ def crash(session: Session, claim: Claim, cause: str) -> None:
     commit(session, "crash")
 
 
-def release(session: Session, claim: Claim, cause: str) -> None:
-    """The worker gives the run back with its last checkpoint: it stops, or the run shall pause. Commits.
+def release(session: Session, claim: Claim, cause: str, *, delay: float = 0.0) -> None:
+    """The worker gives the run back with its last checkpoint, to be tried again after `delay` seconds: it stops, its
+    machine fails, or the run shall pause. Commits.
 
     A pause is its user's wish, and no interruption that is counted.
     """
@@ -85,7 +86,7 @@ def release(session: Session, claim: Claim, cause: str) -> None:
     if locked.stop_order == "pause" or cause == PAUSED:
         requeue(session, locked, "interrupted", PAUSED)
     else:
-        interrupt(session, locked, "interrupted", cause)
+        interrupt(session, locked, "interrupted", cause, delay=delay)
     commit(session, "release")
 
 
@@ -109,9 +110,9 @@ def end_badly(
         end(session, run, "failed", None, problem.as_error(), outcome=outcome, cause=cause, new=new, job=job)
 
 
-def interrupt(session: Session, run: Run, outcome: AttemptOutcome, cause: str) -> None:
+def interrupt(session: Session, run: Run, outcome: AttemptOutcome, cause: str, *, delay: float = 0.0) -> None:
     interruptions = run.interruptions + 1
     if interruptions > MAX_INTERRUPTIONS:
         end_badly(session, run, errors.WorkerLost(), outcome=outcome, cause=cause)
     else:
-        requeue(session, run, outcome, cause, interruptions=interruptions)
+        requeue(session, run, outcome, cause, interruptions=interruptions, delay=delay)

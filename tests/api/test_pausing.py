@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from safetensors.numpy import load
 
 from tests.api.asking import RANDOM, masked, problem
 from tests.api.conftest import LONG, SHORT
@@ -171,3 +172,44 @@ def test_a_pause_that_is_written_wrong_is_refused_and_changes_nothing(serve: Ser
 
     assert serve.job(job_id)["status"] in ("queued", "running")
     assert LONG["training"]["epochs"] == serve.job(job_id)["progress"]["epochs"]  # type: ignore[index]
+
+
+# --- the best weights so far ------------------------------------------------------------------------------------------
+
+
+def test_the_best_weights_so_far_are_there_while_the_job_rests_and_while_it_runs(
+    serve: Serve, start_long: Start
+) -> None:
+    job_id = start_long()["id"]
+    address = f"/v1/jobs/{job_id}/weights"
+    trained_for(serve, job_id, 2)
+    ask(serve, job_id, "pause")
+    paused(serve, job_id)
+
+    answer = serve.http.get(address, params={"at": "best"})
+    ask(serve, job_id, "resume")
+    trained_for(serve, job_id, 3)
+    while_running = serve.http.get(address, params={"at": "best"})
+
+    assert answer.status_code == 200
+    tensors = load(answer.content)
+    assert {name: tensors[name].shape for name in tensors if name.endswith("bias")} == {"0.bias": (8,), "2.bias": (3,)}
+    assert answer.headers["etag"]
+    assert while_running.status_code == 200
+    assert load(while_running.content).keys() == tensors.keys()
+    problem(serve.http.get(address), 409, "artifact_not_ready")
+    problem(serve.http.get(address, params={"at": "best", "format": "pt"}), 409, "artifact_not_ready")
+
+
+def test_before_the_first_checkpoint_there_are_no_best_weights(serve: Serve, penguins: str, start_long: Start) -> None:
+    for _ in range(4):
+        start_long()
+    job_id = start_long(priority="low")["id"]
+
+    problem(serve.http.get(f"/v1/jobs/{job_id}/weights", params={"at": "best"}), 409, "no_checkpoint_yet")
+
+
+def test_the_best_weights_of_a_job_that_has_ended_are_those_it_kept(serve: Serve, trained: str) -> None:
+    best = serve.http.get(f"/v1/jobs/{trained}/weights", params={"at": "best"})
+
+    assert best.content == serve.artifact(trained, "weights.safetensors")

@@ -488,11 +488,12 @@ def test_a_dead_worker_past_the_grace_time_cuts_the_cancelled_job_off(project: s
     assert [(attempt.outcome, attempt.cause) for attempt in attempts_of(held.run_id)] == [("lost", "worker_lost")]
 
 
-def test_cancel_and_success_race_to_exactly_one_end(project: str) -> None:
+@pytest.mark.parametrize("times", [60, pytest.param(500, marks=[pytest.mark.long, pytest.mark.timeout(600)])])
+def test_cancel_and_success_race_to_exactly_one_end(project: str, times: int) -> None:
     dataset = make_dataset(project)
     seen = set()
 
-    for _ in range(200):
+    for _ in range(times):
         held = running(project, dataset)
         ended, asked = at_once([partial(succeed, held), partial(cancel, project, held.subject_id)])
 

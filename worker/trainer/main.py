@@ -16,6 +16,7 @@ from core.spec import TrainingSpec
 from core.spec.schedules import PlateauRate
 from core.spec.training import Stop
 from worker.trainer import state
+from worker.trainer.artifacts import header_of
 from worker.trainer.device import device_of
 from worker.trainer.diagnosis import diagnose
 from worker.trainer.finish import best_of, diverged, fold_trained, is_refitted, write_artifacts
@@ -74,7 +75,7 @@ def train(order: TrainingOrder, channel: Channel) -> None:
         told_to = _follow(order, channel, now, prepared)
 
     if told_to == "drain":
-        _save_checkpoint(order, channel, now)
+        _save_checkpoint(order, channel, now, prepared)
         channel.say(Drained())
     elif now.offence is not None and (now.best is None or order.fold is not None):
         raise diverged(now, prepared)
@@ -116,7 +117,7 @@ def _follow(order: TrainingOrder, channel: Channel, now: TrainingState, prepared
         if (told_to := channel.stop_order()) is not None and not now.at.stop_reason:
             return told_to
         if (began := time.monotonic()) - last_save >= wait and not now.at.stop_reason:
-            _save_checkpoint(order, channel, now)
+            _save_checkpoint(order, channel, now, prepared)
             last_save = time.monotonic()
             if order.checkpoint_seconds:
                 wait = max(order.checkpoint_seconds, CHECKPOINT_COST * (last_save - began))
@@ -164,11 +165,11 @@ def _refit_spec(spec: TrainingSpec, now: TrainingState) -> TrainingSpec:
     return spec.model_copy(update={"training": spec.training.model_copy(update=changed)})
 
 
-def _save_checkpoint(order: TrainingOrder, channel: Channel, now: TrainingState) -> None:
+def _save_checkpoint(order: TrainingOrder, channel: Channel, now: TrainingState, prepared: Prepared) -> None:
     """One that cannot be written now (the disk is full) is one less, and no failure."""
     folder = Path(order.folder) / f"checkpoint-{now.at.step}-{time.monotonic_ns()}"
     try:
-        state.save(now, folder)
+        state.save(now, folder, header_of(prepared.preprocessing, order.spec.version))
     except (OSError, SafetensorError) as error:
         shutil.rmtree(folder, ignore_errors=True)
         sys.stderr.write(f"a checkpoint could not be written: {type(error).__name__}\n")
