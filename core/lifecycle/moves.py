@@ -12,6 +12,7 @@ from core.cross_validation import cross_validation
 from core.database import changed, db_now
 from core.events import NewEvent
 from core.lifecycle.states import INQUIRIES, TERMINAL, TRANSITIONS, Claim, Fenced, OfJob
+from core.lifecycle.webhooks import owe
 from core.tables import (
     Attempt,
     AttemptOutcome,
@@ -158,11 +159,12 @@ def end(
         end_run(session, fold, "cancelled", None)
     if status == "cancelled":
         move(session, run.subject_id, "cancelling")  # the way there from running
-    progress = session.execute(select(Job.progress).where(Job.id == run.subject_id)).scalar_one()
+    progress, webhook = session.execute(select(Job.progress, Job.webhook).where(Job.id == run.subject_id)).one()
     values = {"phase": None, "stop_reason": stop_reason, "error": error, "progress": {**progress, "eta_seconds": None}}
     if not move(session, run.subject_id, status, finished_at=db_now(), **values, **(job or {})):
         raise Fenced
     end_run(session, run, outcome, cause)
+    owe(session, run, status, webhook)
     outcome_facts = {
         "status": status,
         "stop_reason": stop_reason,

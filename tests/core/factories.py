@@ -15,7 +15,7 @@ from core.ids import new_id
 from core.lifecycle import Capacity, Claim, MadeFile
 from core.profile import Column
 from core.storage import upload_key
-from core.tables import Attempt, Dataset, Event, Fold, Inquiry, Job, Project, Row, Run
+from core.tables import Attempt, Dataset, Delivery, Event, Fold, Inquiry, Job, Project, Row, Run
 
 Done = TypeVar("Done")
 
@@ -70,6 +70,7 @@ def make_job(
     priority: int = 0,
     target: str = "species",
     folds: int | None = None,
+    webhook: dict[str, Any] | None = None,
     **held_out: str,
 ) -> str:
     """A submitted job, cross-validated where it has folds."""
@@ -82,6 +83,7 @@ def make_job(
             **held_out,
             spec={"target": target, "split": {"folds": folds}},
             priority=priority,
+            webhook=webhook,
             created_at=database.now(session),
         )
         lifecycle.submit_job(session, job)
@@ -226,8 +228,15 @@ def check_rows() -> None:
         projects = session.scalars(select(Project)).all()
         attempts = session.scalars(select(Attempt).order_by(Attempt.number)).all()
         events = session.scalars(select(Event).order_by(Event.run_id, Event.seq)).all()
+        owed = Counter((one.job_id, one.event) for one in session.scalars(select(Delivery)))
         clock = session.scalar(select(func.max(db_now())))
     assert clock is not None
+
+    for job in jobs.values():
+        events_told = (job.webhook or {"events": []})["events"]
+        expected = {(job.id, f"job.{job.status}"): 1} if f"job.{job.status}" in events_told else {}
+        found = {key: number for key, number in owed.items() if key[0] == job.id}
+        assert found == expected, "one call is due for the one end of a job"
 
     counted = Counter((run.project_id, run.status) for run in runs)
     for project in projects:

@@ -69,7 +69,8 @@ class Lifecycle(RuleBasedStateMachine):
     @rule(pick=PICK, priority=st.integers(-1, 1), folds=st.sampled_from([None, None, 2, 3]))
     def submit(self, pick: int, priority: int, folds: int | None) -> None:
         project = self.projects[pick % 2]
-        self.jobs.append(make_job(project, self.datasets[project], priority=priority, folds=folds))
+        webhook = {"url": "https://example.org/", "events": ["job.succeeded", "job.cancelled"]} if pick % 3 else None
+        self.jobs.append(make_job(project, self.datasets[project], priority=priority, folds=folds, webhook=webhook))
 
     @precondition(lambda self: self.jobs)
     @rule(pick=PICK, force=st.booleans())

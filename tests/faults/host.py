@@ -22,7 +22,8 @@ from core.tables import Job, Run
 from worker import child, supervisor
 from worker.layout import remove_left_folders
 from worker.slots import slots
-from worker.tasks import work
+
+WEBHOOK = {"url": "https://example.org/", "events": ["job.succeeded", "job.failed"]}
 
 
 def work_once() -> None:
@@ -35,12 +36,6 @@ def work_once() -> None:
             supervisor.supervise(claim)
         finally:
             slots.give_back(claim)
-
-
-def work_all() -> None:
-    remove_left_folders()
-    slots.worker_id = new_id("wrk")
-    work()
 
 
 def sweep() -> None:
@@ -64,13 +59,26 @@ def submit(project_id: str, dataset_id: str, spec: dict[str, Any], key: str) -> 
         dataset_id=dataset_id,
         spec=spec,
         annotations={},
+        webhook=WEBHOOK,
         priority=0,
         warnings=[],
     )
     submissions.submit(job, key, "0" * 64, None)
 
 
-ACTS: dict[str, Callable[..., None]] = {"work": work_once, "work_all": work_all, "sweep": sweep, "submit": submit}
+def ask(what: str, project_id: str, job_id: str) -> None:
+    """What a user asks of a job, as a route does it."""
+    with database.writing() as session:
+        match what:
+            case "cancel":
+                lifecycle.request_cancel(session, project_id, job_id, "best", force=False)
+            case "pause":
+                lifecycle.request_pause(session, project_id, job_id, force=False)
+            case "resume":
+                lifecycle.resume(session, project_id, job_id)
+
+
+ACTS: dict[str, Callable[..., None]] = {"work": work_once, "sweep": sweep, "submit": submit, "ask": ask}
 
 
 def _fork(act: str, own: dict[str, Any], fault: str | None, arguments: dict[str, Any]) -> int:

@@ -35,6 +35,7 @@ def result_of(job_id: str) -> Result:
         for event in events_of(run_row(job_id).id)
         if event.type == "epoch"
     ]
+    epochs.sort(key=lambda epoch: (epoch.get("fold", 0), epoch["epoch"]))  # a fold that was killed comes after others
     return Result(artifacts["weights.safetensors"], artifacts, epochs, job_row(job_id).best)
 
 
@@ -49,12 +50,22 @@ def check_ended(job_id: str, storage: Path, undisturbed: Result | None = None) -
     assert "rewound" not in [event.type for event in events]
     _check_attempts(run)
     _check_artifacts(job, events, storage)
+    _check_epochs(events)
     result = result_of(job_id)
-    assert [epoch["epoch"] for epoch in result.epochs] == list(range(1, job.resolved_spec.training.epochs + 1))  # type: ignore[union-attr]
     if undisturbed is not None:
         assert result.weights == undisturbed.weights, "other weights than those of the undisturbed training"
         assert result == undisturbed
     _check_no_checkpoint_is_left(run)
+
+
+def _check_epochs(events: list[Event]) -> None:
+    """Of each training every epoch once, in order."""
+    trainings: dict[int | None, list[int]] = {}
+    for event in events:
+        if event.type == "epoch":
+            trainings.setdefault(event.data.get("fold"), []).append(event.data["epoch"])
+    for epochs in trainings.values():
+        assert epochs == list(range(1, len(epochs) + 1))
 
 
 def _check_attempts(run: Run) -> None:

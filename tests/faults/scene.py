@@ -114,6 +114,10 @@ class Scene:
 
     def read(self, table: Path) -> None:
         """Ingests a table, as a worker does."""
+        self.dataset_id = self.upload(table)
+        assert self.host.run("work") == 0
+
+    def upload(self, table: Path) -> str:
         project_id, dataset_id = make_project(), new_id("ds")
         Storage(f"file:{self.storage}").put({upload_key(dataset_id): table.read_bytes()})
         stored = measure(table)
@@ -131,8 +135,7 @@ class Scene:
             )
             lifecycle.submit_dataset(session, dataset)
             session.commit()
-        assert self.host.run("work") == 0
-        self.dataset_id = dataset_id
+        return dataset_id
 
     def new_dataset(self) -> tuple[str, str]:
         """A project of its own, so that no blob of another case stands in for a lost one, with the table in it."""

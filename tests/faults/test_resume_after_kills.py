@@ -16,7 +16,7 @@ from tests.core.factories import attempts_of, job_row, run_row
 from tests.faults.invariants import Result, check_ended, check_folders, check_storage
 from tests.faults.scene import Scene, spec_of
 
-EPOCHS = 60
+EPOCHS = 25
 KILLS = 50
 
 
