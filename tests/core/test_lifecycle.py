@@ -525,7 +525,7 @@ def test_cancel_and_claim_race_to_a_job_that_ends_cancelled(project: str) -> Non
 # --- failures and interruptions -----------------------------------------------------------------------------------
 
 
-def test_three_crashes_are_retried_and_the_fourth_ends_the_job(project: str) -> None:
+def test_f23_three_crashes_are_retried_and_the_fourth_ends_the_job(project: str) -> None:
     held = running(project)
     delays = []
 
@@ -619,7 +619,7 @@ def test_only_expired_leases_are_rescued(project: str) -> None:
 
 
 @pytest.mark.parametrize("cancelled", [False, True])
-def test_two_sweepers_rescue_a_run_once(project: str, cancelled: bool) -> None:
+def test_f31_two_sweepers_rescue_a_run_once(project: str, cancelled: bool) -> None:
     dataset = make_dataset(project)
 
     for _ in range(20):

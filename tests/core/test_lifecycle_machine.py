@@ -262,7 +262,8 @@ def _fail(held: Claim) -> None:
     do(lifecycle.inquiry_failed if held.kind == "trace" else lifecycle.fail, held, errors.Diverged())
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("database_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)], indirect=True)
 def test_no_order_of_acts_breaks_an_invariant(database_url: str) -> None:
     run_state_machine_as_test(
         Lifecycle,
