@@ -221,7 +221,7 @@ def test_drain_leaves_a_checkpoint_to_go_on_from(host: Host, tmp_path: Path, tab
     host.ask("bury", pid=pid)
     assert (written["kind"], ending["kind"]) == ("CheckpointWritten", "Drained")
     files = sorted(file.name for file in (tmp_path / "job" / written["folder"]).iterdir())
-    assert files == ["state.json", "state.safetensors"]
+    assert files == ["best.safetensors", "state.json", "state.safetensors"]
 
 
 def test_a_message_is_json_and_never_holds_nan() -> None:
