@@ -98,7 +98,9 @@ def test_a_sweeper_that_dies_while_it_rescues_rescues_once(scene: Scene, undistu
 
 
 @pytest.mark.parametrize("module_database", ["sqlite"], indirect=True)
-@pytest.mark.parametrize(("when", "outcome"), [("before", "lost"), ("after", "crashed")])
+@pytest.mark.parametrize(
+    ("when", "outcome"), [("before", "lost"), pytest.param("after", "crashed", marks=pytest.mark.long)]
+)
 def test_f1_a_worker_that_dies_while_it_says_that_its_training_process_died(
     scene: Scene, undisturbed: Undisturbed, when: str, outcome: str
 ) -> None:
@@ -117,7 +119,14 @@ def test_f1_a_worker_that_dies_while_it_says_that_its_training_process_died(
 
 
 @pytest.mark.parametrize("module_database", ["sqlite"], indirect=True)
-@pytest.mark.parametrize("point", ["release.before_commit", "release.after_commit", "pipe.before_tell"])
+@pytest.mark.parametrize(
+    "point",
+    [
+        "release.before_commit",
+        pytest.param("release.after_commit", marks=pytest.mark.long),
+        pytest.param("pipe.before_tell", marks=pytest.mark.long),
+    ],
+)
 def test_a_worker_that_dies_while_its_job_pauses_leaves_it_paused(
     scene: Scene, undisturbed: Undisturbed, point: str
 ) -> None:
@@ -178,7 +187,7 @@ def test_a_fold_whose_worker_dies_as_it_ends_counts_once(scene: Scene, when: str
 
 
 @pytest.mark.parametrize("module_database", ["sqlite"], indirect=True)
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("when", [pytest.param("before", marks=pytest.mark.long), "after"])
 def test_a_job_that_diverges_fails_once(scene: Scene, when: str) -> None:
     job_id = scene.submit(DIVERGES)
 
