@@ -18,12 +18,13 @@ from core.lifecycle import TERMINAL
 from core.spec import KerasFile
 from core.spec.in_code import not_in_code
 from core.storage import blob_key
-from core.tables import Artifact
+from core.tables import Artifact, Checkpoint, Run
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["artifacts"])
 
 CODE = "train.py"
 HELD_OUT_FIELDS = ("validation_dataset_id", "test_dataset_id")
+CHECKPOINT_BEST = "best.safetensors"  # in a checkpoint
 WEIGHTS = {"safetensors": "weights.safetensors", "pt": "state_dict.pt"}
 NAMES = (
     *WEIGHTS.values(),
@@ -115,15 +116,50 @@ def _look(caller: Caller, job_id: str, name: str) -> Blob:
 
 
 @router.head("/weights", include_in_schema=False)
-@router.get("/weights", response_class=StreamingResponse, responses=DOWNLOAD)
+@router.get(
+    "/weights",
+    response_class=StreamingResponse,
+    responses={**DOWNLOAD, **responses(errors.ArtifactNotReady, errors.NoCheckpointYet)},
+)
 async def download_weights(
     job_id: JobId,
     caller: CurrentCaller,
     request: Request,
     file_format: Annotated[Literal["safetensors", "pt"], Query(alias="format")] = "safetensors",
+    at: Annotated[
+        Literal["best"] | None,
+        Query(description="`best` also answers while the job runs or rests: the best weights of its last checkpoint."),
+    ] = None,
 ) -> Response:
-    """The short way to `weights.safetensors`; `pt` is `state_dict.pt`, which torch loads with `weights_only=True`."""
+    """The short way to `weights.safetensors`; `pt` is `state_dict.pt`, which torch loads with `weights_only=True`.
+
+    With `at=best` the best weights so far, from the first checkpoint on.
+    """
+    if at == "best" and file_format == "safetensors":
+        so_far = await run_in_threadpool(_best_so_far, caller, job_id)
+        if so_far is not None:
+            return await send(request, so_far)
     return await download_artifact(job_id, WEIGHTS[file_format], caller, request)
+
+
+def _best_so_far(caller: Caller, job_id: str) -> Blob | None:
+    """None once the job has ended: what it has kept is an artifact. Raises `NoCheckpointYet`."""
+    with database.reading() as session:
+        job = job_or_404(session, caller, job_id)
+        newest = session.scalar(
+            select(Checkpoint.files)
+            .join(Run, Run.id == Checkpoint.run_id)
+            .where(Run.subject_id == job_id, Run.kind == "training")
+            .order_by(Checkpoint.number.desc())
+            .limit(1)
+        )
+    if job.status in TERMINAL:
+        return None
+    file = (newest or {}).get(CHECKPOINT_BEST)
+    if file is None:
+        raise errors.NoCheckpointYet(job_status=job.status, headers={"Retry-After": "5"})
+    name, media_type = WEIGHTS["safetensors"], "application/vnd.safetensors"
+    return Blob(blob_key(job.project_id, file["sha256"]), file["sha256"], file["bytes"], media_type, name)
 
 
 @router.get(

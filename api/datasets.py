@@ -18,6 +18,7 @@ from api.keys import Caller, CurrentCaller
 from api.pages import Limit, Page, PageCursor, page_of
 from api.problems import responses
 from core import database, errors, lifecycle, storage
+from core.database import commit
 from core.profile import Warning
 from core.storage import blob_key
 from core.tables import Dataset, DatasetStatus, Job, Run
@@ -178,6 +179,6 @@ def delete_dataset(dataset_id: DatasetId, caller: CurrentCaller) -> None:
         session.execute(delete(Run).where(Run.subject_id == dataset_id, Run.status == "ended"))
         session.execute(delete(Dataset).where(Dataset.id == dataset_id))
         others = session.scalar(select(Dataset.id).where(Dataset.upload_key == found.upload_key).limit(1))
-        session.commit()
+        commit(session, "delete_dataset")
     if others is None:  # of two that go at once each sees the other: then the sweeper collects their bytes
         storage.storage().delete(found.upload_key)

@@ -16,7 +16,7 @@ from api.problems import meant, responses, validated
 from api.strict_json import is_text
 from api.waiting import wait_seconds, waker
 from core import database, errors, lifecycle, queue
-from core.database import db_now
+from core.database import commit, db_now
 from core.dialect import Choices, Dialect, Reading
 from core.ids import new_id
 from core.tables import Dataset
@@ -103,7 +103,7 @@ async def create_dataset(
         with database.writing() as session:
             dataset = uploads.new_dataset(session, dataset_id, caller.project_id, shown, kind, stored, dialect)
             lifecycle.submit_dataset(session, dataset)
-            session.commit()
+            commit(session, "upload")
 
     await run_in_threadpool(add)
     UPLOADED_BYTES.inc(stored.bytes)
@@ -213,7 +213,7 @@ async def derive_dataset(
                 created_at=db_now(),
             )
             lifecycle.submit_dataset(session, derived)
-            session.commit()
+            commit(session, "read_again")
             return derived.id
 
     derived_id = await run_in_threadpool(add)

@@ -16,6 +16,7 @@ from api.keys import Caller, CurrentCaller
 from api.pages import Limit, Page, PageCursor, page_of
 from api.problems import responses, validated
 from api.waiting import wait_seconds, waker
+from api.webhooks import Webhook
 from core import database, errors, lifecycle, queue
 from core.cross_validation import folds_of, summary
 from core.profile import Warning
@@ -75,6 +76,7 @@ class JobRead(BaseModel):
     outputs: dict[str, Any] | None = Field(description="task, classes, names")
     metadata: dict[str, str]
     priority: Priority
+    webhook: Webhook | None = Field(description="What is called when the job has ended.")
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -101,6 +103,8 @@ class JobRead(BaseModel):
                 "artifacts": f"{self}/artifacts",
                 "weights": f"{self}/weights",
                 "cancel": f"{self}/cancel",
+                "pause": f"{self}/pause",
+                "resume": f"{self}/resume",
                 "clone": f"{self}/clone",
                 "trace": f"{self}/trace",
                 "predict": f"{self}/predict",

@@ -17,7 +17,7 @@ from api.problems import responses, validated
 from api.submissions import HELD_OUT_FILES, JobCreate
 from api.waiting import wait_seconds
 from core import database, errors, lifecycle, queue, storage
-from core.database import now
+from core.database import commit, now
 from core.ids import new_id
 from core.profile import Warning
 from core.resolve import Resolved
@@ -141,7 +141,7 @@ async def plan_job(
             return planned
         with database.writing() as session:
             inquiry = lifecycle.submit_inquiry(session, _inquiry(session, job, planned), resolved.memory)
-            session.commit()
+            commit(session, "ask")
         queue.ring()
         return inquiry.id
 

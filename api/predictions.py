@@ -20,7 +20,7 @@ from api.loaded_networks import job_that_answers
 from api.problems import responses, validated
 from api.waiting import wait_seconds
 from core import database, errors, lifecycle, queue, storage
-from core.database import db_now
+from core.database import commit, db_now
 from core.ids import new_id
 from core.resolve.memory import memory_of_predictions
 from core.storage import blob_key
@@ -109,7 +109,7 @@ async def predict_dataset(
         asked = validated(PredictionsCreate, strict_json.read(text))
         with database.writing() as session:
             inquiry = lifecycle.submit_inquiry(session, *_inquiry(session, caller, job_id, asked))
-            session.commit()
+            commit(session, "ask")
         queue.ring()
         return inquiry.id
 

@@ -19,7 +19,7 @@ from api.pages import Limit, Page, PageCursor, page_of
 from api.predict import BODY, PREDICTING, OtherColumns, Shape, answer
 from api.problems import responses, validated
 from core import database, errors
-from core.database import changed, db_now, insert_or_nothing
+from core.database import changed, commit, db_now, insert_or_nothing
 from core.ids import new_id
 from core.start import JOB_ID
 from core.tables import Job, Predictor
@@ -98,7 +98,7 @@ async def put_predictor(name: str, request: Request, response: Response, caller:
         asked = validated(PredictorPut, strict_json.read(text))
         with database.writing() as session:
             made = _point(session, caller, name, asked.job_id)
-            session.commit()
+            commit(session, "point")
             return PredictorRead.of(_predictor_or_404(session, caller, name)), made
 
     predictor, made = await run_in_threadpool(put)
@@ -176,7 +176,7 @@ def roll_back_predictor(name: Name, caller: CurrentCaller) -> PredictorRead:
                 .execution_options(synchronize_session=False)
             )
             if changed(swapped):
-                session.commit()
+                commit(session, "point")
                 return PredictorRead.of(_predictor_or_404(session, caller, name))
     raise errors.NoPreviousJob()
 
@@ -188,7 +188,7 @@ def delete_predictor(name: Name, caller: CurrentCaller) -> None:
     with database.writing() as session:
         if not changed(session.execute(delete(Predictor).where(*mine))):
             raise errors.NotFound()
-        session.commit()
+        commit(session, "point")
 
 
 @router.post("/{name}/predict", response_model=PredictionsRead, openapi_extra=BODY, responses=PREDICTING)

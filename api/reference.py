@@ -13,7 +13,20 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic.json_schema import models_json_schema
 
-from api import clones, events, intake, jobs, predict, predictions, predictors, problems, specs, submissions, traces
+from api import (
+    clones,
+    events,
+    intake,
+    jobs,
+    pausing,
+    predict,
+    predictions,
+    predictors,
+    problems,
+    specs,
+    submissions,
+    traces,
+)
 from core.dialect import Dialect
 from core.errors import InvalidQuery, NotFound, every_problem
 from core.spec import TrainingSpec
@@ -34,6 +47,7 @@ EXTRA_MODELS = (
     Dialect,
     clones.JobClone,
     jobs.Cancel,
+    pausing.Pause,
     traces.TraceCreate,
     predict.RowsToPredict,
     predictions.PredictionsCreate,

@@ -18,8 +18,10 @@ from api.keys import Caller, CurrentCaller
 from api.metrics import JOBS_SUBMITTED, UPLOADED_BYTES
 from api.problems import responses, validated
 from api.waiting import wait_seconds
+from api.webhooks import Webhook
 from core import database, errors, lifecycle, queue, storage
 from core.cross_validation import folds_of
+from core.database import commit
 from core.ids import new_id
 from core.spec import TrainingSpec
 from core.start import StartFrom
@@ -27,7 +29,7 @@ from core.tables import Dataset, Job
 
 PATH = "/v1/jobs"
 router = APIRouter(prefix=PATH, tags=["jobs"])
-OBJECTS = ("spec", "metadata", "start_from", "dialect")  # fields of a form that are JSON
+OBJECTS = ("spec", "metadata", "start_from", "dialect", "webhook")  # fields of a form that are JSON
 HELD_OUT_FILES = {"validation_file": "validation_dataset_id", "test_file": "test_dataset_id"}  # and whose ids they give
 
 Metadata = dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]]
@@ -52,6 +54,7 @@ class JobOptions(BaseModel):
     start_from: StartFrom | None = Field(
         default=None, description="Trains on from the network of an earlier job instead of from new weights."
     )
+    webhook: Webhook | None = Field(default=None, description="What is called when the job has ended.")
 
 
 class JobWithSpec(JobOptions):
@@ -97,6 +100,7 @@ CREATE_BODY = {
                         "name": {"type": "string"},
                         "metadata": {"type": "string", "description": "A JSON object of texts."},
                         "priority": {"type": "string", "enum": list(PRIORITIES)},
+                        "webhook": {"type": "string", "description": "A Webhook as JSON text."},
                         "start_from": {"type": "string", "description": "A StartFrom as JSON text."},
                     },
                 },
@@ -313,6 +317,7 @@ def new_job(
         spec=sent_spec,
         annotations=asked.metadata,
         priority=PRIORITIES[asked.priority],
+        webhook=None if asked.webhook is None else asked.webhook.model_dump(),
         warnings=[],
         request_id=request.state.request_id,
     )
@@ -336,7 +341,7 @@ def submit(
         lifecycle.submit_job(session, job, start_from)
         has_folds = job.resolved_spec is not None and job.resolved_spec.split.folds
         made = JobRead.of(job, [], folds_of(session, [job.id])[job.id] if has_folds else [])
-        session.commit()
+        commit(session, "submit")
     JOBS_SUBMITTED.inc()
     queue.ring()
     return Submitted(job.id, made)

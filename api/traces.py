@@ -17,7 +17,7 @@ from api.keys import Caller, CurrentCaller
 from api.problems import responses, validated
 from api.waiting import wait_seconds
 from core import database, errors, lifecycle, queue, storage
-from core.database import db_now
+from core.database import commit, db_now
 from core.ids import new_id
 from core.profile import Column
 from core.resolve import resolve
@@ -108,7 +108,7 @@ async def trace_job(
         asked = validated(TraceCreate, strict_json.read(text) if text else {})
         with database.writing() as session:
             inquiry = lifecycle.submit_inquiry(session, *_inquiry(session, caller, job_id, asked))
-            session.commit()
+            commit(session, "ask")
         queue.ring()
         return inquiry.id
 

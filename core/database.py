@@ -18,13 +18,14 @@ from typing import Any
 from sqlalchemy import Connection, CursorResult, Engine, Result, create_engine, event, literal, make_url, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.expression import FunctionElement
 from sqlalchemy.types import Double, Float, TypeDecorator, TypeEngine
 
+from core import faults
 from core.settings import settings
 
 # What a database raises that is not there, or not free: the same call may succeed later.
@@ -153,9 +154,21 @@ def reading() -> Iterator[Session]:
 
 @contextmanager
 def writing() -> Iterator[Session]:
-    """A session that may write. Commit where it is to be seen: leaving without `commit()` undoes everything."""
+    """A session that may write. `commit` where it is to be seen: leaving without that undoes everything."""
     with Session(_writer(), expire_on_commit=False) as session:
         yield session
+
+
+def commit(session: Session, name: str) -> None:
+    """Commits, with a fault point on either side (`core.faults.COMMITS`). A fault that raises does what a database does
+    that went away: before it nothing has happened, and after it the answer is lost and nobody can know.
+    """
+    try:
+        faults.point(f"{name}.before_commit")
+        session.commit()
+        faults.point(f"{name}.after_commit")
+    except OSError as error:
+        raise OperationalError("COMMIT", None, error) from error
 
 
 def now(session: Session) -> datetime:

@@ -221,6 +221,12 @@ class JobAlreadyTerminal(Problem):
     status = 409
 
 
+class JobCancelling(Problem):
+    """The job is being cancelled; it can be neither paused nor resumed."""
+
+    status = 409
+
+
 class NotInCode(Problem):
     """The script would not train what this job has trained: `errors` says what it does not do."""
 
@@ -229,6 +235,12 @@ class NotInCode(Problem):
 
 class ArtifactNotReady(Problem):
     """The job has not made this artifact yet; it is there once the job has succeeded."""
+
+    status = 409
+
+
+class NoCheckpointYet(Problem):
+    """The job has written no checkpoint with best weights yet; ask again while it runs, or when it has ended."""
 
     status = 409
 

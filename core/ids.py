@@ -4,7 +4,7 @@ from typing import Literal
 
 from typeid import TypeID
 
-Prefix = Literal["ds", "job", "run", "art", "key", "prj", "wrk", "req", "inq", "fold", "prd"]
+Prefix = Literal["ds", "job", "run", "art", "key", "prj", "wrk", "req", "inq", "fold", "prd", "msg"]
 
 
 def new_id(prefix: Prefix) -> str:

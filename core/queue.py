@@ -16,6 +16,7 @@ import redis
 from celery import Celery
 from kombu.entity import Queue
 
+from core import faults
 from core.logs import logger
 from core.settings import settings
 
@@ -102,8 +103,11 @@ class Ringer:
                 continue  # the broker was away a moment ago: trying each call would only fill the queue
             try:
                 if call is None:
+                    faults.point("ring.before_send")
                     celery.send_task(WORK, queue=CPU_QUEUE, retry=False)
+                    faults.point("ring.after_send")
                 else:
+                    faults.point("wake.before_send")
                     self._redis.publish(WAKE_CHANNEL, call)
             except Exception as error:  # noqa: BLE001 - kombu and redis-py raise what their sockets raise
                 self._silent_until = time.monotonic() + 1

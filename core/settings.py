@@ -92,11 +92,17 @@ class Settings(BaseSettings):
         gt=0,
         description="A training process that has said nothing for this long is killed and counted as a failure.",
     )
-    checkpoint_seconds: float = Field(default=5.0, ge=0, description="Least time between two checkpoints of a job.")
+    checkpoint_seconds: float = Field(
+        default=5.0,
+        ge=0,
+        description="Least time between two checkpoints of a job, which take a fiftieth of its time at most. "
+        "0 writes one after every epoch, whatever that costs.",
+    )
     cancel_grace_seconds: float = Field(
         default=30.0,
         gt=0,
-        description="Time a cancelled job has to end by itself and keep its weights before it is cut off.",
+        description="Time a cancelled job has to end by itself and keep its weights, and a pausing one to write a "
+        "checkpoint, before the training process is killed.",
     )
     drain_seconds: float = Field(
         default=8.0, gt=0, description="Time a stopping worker gives its training processes to write a checkpoint."

@@ -6,6 +6,7 @@ points at it. S3 needs no rename: an object appears whole or not at all.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import os
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -19,7 +20,7 @@ from urllib.parse import urlsplit
 from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import LocalStore, S3Store
 
-from core import errors
+from core import errors, faults
 from core.settings import settings
 
 CHUNK = 1024 * 1024
@@ -80,8 +81,11 @@ class Storage:
         """Stores whole files under their keys. When this returns, they survive a power cut."""
         with _our_errors():
             for key, file in files.items():
+                faults.point("storage.before_put")
                 self._store.put(key, file)
+            faults.point("storage.before_sync")
             self._make_durable(*files)
+            faults.point("storage.after_put")
 
     async def put_stream(self, key: str, chunks: AsyncIterator[bytes]) -> StoredFile:
         """Stores what arrives, never holding more of it than one part; hashes it on the way.
@@ -98,8 +102,11 @@ class Storage:
                 yield chunk
 
         with _our_errors():
+            faults.point("storage.before_put")
             await self._store.put_async(key, measured())
+            faults.point("storage.before_sync")
             await asyncio.to_thread(self._make_durable, key)
+            faults.point("storage.after_put")
         return StoredFile(digest.hexdigest(), size)
 
     def _make_durable(self, *keys: str) -> None:
@@ -118,6 +125,7 @@ class Storage:
     def delete(self, key: str) -> None:
         with _our_errors():
             try:
+                faults.point("storage.before_delete")
                 self._store.delete(key)
             except (NotFoundError, FileNotFoundError):
                 return
@@ -158,6 +166,21 @@ class Storage:
         with _our_errors():
             found = [entry for page in self._store.list(prefix=UPLOADS) for entry in page]
         return [entry["path"] for entry in found if entry["last_modified"] < before]
+
+    def remove_parts_older_than(self, seconds: float) -> int:
+        """Removes files that were being written when their process died, under the temporary names that the library
+        gives (`...#1`) and that it never lists. Returns how many. A bucket has none: an object appears whole.
+        """
+        if self._folder is None:
+            return 0
+        before = datetime.now(UTC).timestamp() - seconds
+        removed = 0
+        for part in self._folder.rglob("*#*"):
+            with contextlib.suppress(FileNotFoundError):  # it has its own name by now
+                if part.stat().st_mtime < before:
+                    part.unlink()
+                    removed += 1
+        return removed
 
     def check(self) -> None:
         """Raises `Unavailable` when nothing can be written here."""

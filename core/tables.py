@@ -18,6 +18,7 @@ from core.spec import TrainingSpec
 JobStatus = Literal["queued", "running", "cancelling", "pausing", "paused", "succeeded", "failed", "cancelled"]
 DatasetStatus = Literal["processing", "ready", "invalid"]
 RunStatus = Literal["waiting", "queued", "running", "ended"]
+DeliveryStatus = Literal["due", "delivered", "failed"]
 InquiryStatus = Literal["queued", "running", "succeeded", "failed"]
 InquiryKind = Literal["trace", "plan", "predictions"]
 RunKind = Literal["training", "fold", "ingest", "trace", "plan", "predictions"]
@@ -140,6 +141,7 @@ class Job(Row):
     warnings: Mapped[list[Any]] = mapped_column(default=list)
     error: Mapped[dict[str, Any] | None]
     keep: Mapped[str] = mapped_column(default="best")  # what a cancel leaves: best, last or none
+    webhook: Mapped[dict[str, Any] | None]  # url and events: what is called when the job has ended
     request_id: Mapped[str | None]
     cancel_requested_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(default=db_now())
@@ -159,6 +161,26 @@ class Fold(Row):
     epoch: Mapped[int] = mapped_column(default=0)  # done so far
     step: Mapped[int] = mapped_column(default=0)
     result: Mapped[dict[str, Any] | None]  # rows, epoch, stop_reason, loss and metrics; None until it has ended well
+
+
+class Delivery(Row):
+    """A call that is due since its job has ended, written in the transaction that ended it; each try sends its id."""
+
+    __tablename__ = "deliveries"
+    __table_args__ = (
+        _one_of("status", DeliveryStatus),
+        UniqueConstraint("job_id", "event"),
+        Index(None, "status", "due_at"),
+    )
+    id: Mapped[Id]
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    event: Mapped[str]  # as `job.succeeded`
+    url: Mapped[str]
+    status: Mapped[DeliveryStatus] = mapped_column(Text)
+    tries: Mapped[int] = mapped_column(default=0)
+    due_at: Mapped[datetime]
+    created_at: Mapped[datetime]
 
 
 class Inquiry(Row):
@@ -202,7 +224,7 @@ class Run(Row):
     failures: Mapped[int] = mapped_column(default=0)  # the training process died by itself
     interruptions: Mapped[int] = mapped_column(default=0)  # the worker was lost or stopped
     next_seq: Mapped[int] = mapped_column(default=1)  # of the next event
-    stop_order: Mapped[str | None]  # what the worker shall do: cancel
+    stop_order: Mapped[str | None]  # what the user wants: cancel or pause; a paused run is `waiting` with this
     stop_deadline: Mapped[datetime | None]  # after this the training process is killed
     queued_at: Mapped[datetime]
     not_before: Mapped[datetime | None]

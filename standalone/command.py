@@ -123,6 +123,14 @@ def config(as_json: AsJson = False) -> None:
     show(effective(Settings()), as_json)
 
 
+@app.command(epilog="Example: `FAULT=succeed.before_commit:1:kill backpropd worker`")
+def faults(as_json: AsJson = False) -> None:
+    """Lists where a process can be made to die, fail, sleep or stop: `FAULT=name:n:kill|raise|sleep|stop`."""
+    from core.faults import POINTS
+
+    show([{"name": name, "process": process, "what": what} for name, (process, what) in POINTS.items()], as_json)
+
+
 @keys_app.command("create", epilog="Example: `backpropd keys create --project growth --name ci`")
 def create_key(
     project: Annotated[str, typer.Option(help="Project of the key; made where it does not exist.")],

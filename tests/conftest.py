@@ -42,6 +42,16 @@ def postgres_server() -> Iterator[str]:
 @pytest.fixture
 def new_postgres(postgres_server: str) -> Iterator[Callable[..., str]]:
     """Makes databases, empty or as copies of a template; returns the URL of each."""
+    yield from _new_postgres(postgres_server)
+
+
+@pytest.fixture(scope="module")
+def copied_postgres(postgres_server: str) -> Iterator[Callable[..., str]]:
+    """The same, for all tests of a module."""
+    yield from _new_postgres(postgres_server)
+
+
+def _new_postgres(postgres_server: str) -> Iterator[Callable[..., str]]:
     server = create_engine(_with_driver(postgres_server), isolation_level="AUTOCOMMIT")
     made: list[str] = []
 

@@ -11,7 +11,7 @@ from sqlalchemy import delete, update
 from sqlalchemy.orm import Session
 
 from core import database, lifecycle, logs
-from core.database import changed, db_now, insert_or_nothing
+from core.database import changed, commit, db_now, insert_or_nothing
 from core.logs import logger
 from core.queue import celery
 from core.settings import settings
@@ -55,7 +55,7 @@ def _enrol() -> None:
             lifecycle.rescue_dead(session)
             session.execute(delete(Worker).where(Worker.id == settings.replaces_worker))
         _write_row(session)
-        session.commit()
+        commit(session, "enrol")
 
 
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]
@@ -73,7 +73,7 @@ def stop(**_: object) -> None:
     try:
         with database.writing() as session:
             session.execute(delete(Worker).where(Worker.id == slots.worker_id))
-            session.commit()
+            commit(session, "leave")
     except database.AWAY as error:
         logger().warning("worker_row_left", error=type(error).__name__)
     logger().info("worker_stopped", worker_id=slots.worker_id)
@@ -85,7 +85,7 @@ def _attend() -> None:
         try:
             with database.writing() as session:
                 _write_row(session)
-                session.commit()
+                commit(session, "attend")
         except database.AWAY as error:
             logger().warning("worker_beat_failed", error=type(error).__name__)
         _look()

@@ -6,7 +6,7 @@ from pathlib import Path
 from sqlalchemy import delete, select, update
 
 from core import database, storage
-from core.database import changed, db_now, insert_or_nothing
+from core.database import changed, commit, db_now, insert_or_nothing
 from core.lifecycle import TERMINAL
 from core.storage import StoredFile, blob_key
 from core.tables import Artifact, Blob, Checkpoint, Dataset, Inquiry, Job, Run
@@ -27,7 +27,7 @@ def keep(project_id: str, folder: Path) -> dict[str, StoredFile]:
             if not changed(session.execute(touched.values(touched_at=moment))):
                 row = {"project_id": project_id, "sha256": one.sha256, "bytes": one.bytes, "touched_at": moment}
                 insert_or_nothing(session, Blob, **row)
-        session.commit()
+        commit(session, "touch_blobs")
     storage.storage().put({blob_key(project_id, one.sha256): folder / name for name, one in found.items()})
     return found
 
@@ -61,7 +61,7 @@ def collect() -> int:
                 # The bytes before the commit: whoever keeps the same ones meanwhile waits for it, then stores them.
                 storage.storage().delete(blob_key(project_id, sha256))
                 collected += 1
-            session.commit()
+            commit(session, "collect_blob")
     return collected
 
 
@@ -73,4 +73,4 @@ def collect_uploads() -> int:
     lost = [key for key in old if key not in known]
     for key in lost:
         storage.storage().delete(key)
-    return len(lost)
+    return len(lost) + storage.storage().remove_parts_older_than(COLLECT_AFTER)

@@ -10,6 +10,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from core import faults
 from worker.trainer.messages import MAX_MESSAGE, Stop, StopOrder, decode, encode
 
 _starting = threading.Lock()
@@ -57,7 +58,9 @@ class Child:
 
     def __init__(self, order: str, memory_bytes: int, folder: str) -> None:
         self._connection, its_end = _context.Pipe()
-        self._process = _context.Process(target=_enter, args=(its_end, order, memory_bytes, folder), daemon=True)
+        self._process = _context.Process(
+            target=_enter, args=(its_end, order, memory_bytes, folder, faults.armed()), daemon=True
+        )
         with _starting:
             if not _is_running():
                 _launch()
@@ -76,12 +79,15 @@ class Child:
         """
         try:
             while self._connection.poll(timeout):
-                yield decode(self._connection.recv_bytes(MAX_MESSAGE))
+                message = decode(self._connection.recv_bytes(MAX_MESSAGE))
+                faults.point("pipe.heard")
+                yield message
                 timeout = 0.0
         except (ConnectionError, OSError) as error:
             raise EOFError from error
 
     def tell(self, order: StopOrder) -> None:
+        faults.point("pipe.before_tell")
         try:
             self._connection.send_bytes(encode(Stop(order)))
         except OSError:
@@ -106,7 +112,8 @@ class Child:
         return self._died
 
 
-def _enter(connection: Connection, order: str, memory_bytes: int, folder: str) -> None:
+def _enter(connection: Connection, order: str, memory_bytes: int, folder: str, fault: str | None) -> None:
+    faults.arm(fault)  # its environment says nothing of it
     from worker.sandbox import enter  # torch: only ever in the child
 
     enter(connection, order, memory_bytes, folder)

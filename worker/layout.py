@@ -22,7 +22,7 @@ from core.spec.data import PartName
 from core.spec.training import Trace
 from core.start import BEST, PREPROCESSING, Start
 from core.storage import blob_key
-from core.tables import Artifact, Checkpoint, Dataset, Inquiry, Job
+from core.tables import Artifact, Attempt, Checkpoint, Dataset, Inquiry, Job
 from worker.relay import Relay
 from worker.trainer.order import (
     Beginning,
@@ -82,6 +82,11 @@ def _training_order(claim: Claim, folder: Path) -> tuple[str, Relay]:
         checkpoints = session.scalars(
             select(Checkpoint).where(Checkpoint.run_id == claim.run_id).order_by(Checkpoint.number.desc())
         ).all()
+        attempts = session.scalars(
+            select(Attempt.fingerprint)
+            .where(Attempt.run_id == claim.run_id, Attempt.number < claim.attempt)
+            .order_by(Attempt.number.desc())
+        ).all()
     spec = job.resolved_spec
     assert spec is not None, "only a resolved job is queued"
     structlog.contextvars.bind_contextvars(request_id=job.request_id)
@@ -97,7 +102,7 @@ def _training_order(claim: Claim, folder: Path) -> tuple[str, Relay]:
     )
     epochs = training.cross_validation["epochs"] if training.cross_validation else spec.training.epochs
     before = (0, 0) if claim.fold else (sum(fold.epoch for fold in folds), sum(fold.step for fold in folds))
-    return training.model_dump_json(), Relay(claim, epochs, before)
+    return training.model_dump_json(), Relay(claim, epochs, before, next(filter(None, attempts), None))
 
 
 def _tables(datasets: Mapping[PartName, Dataset], job: Job, spec: TrainingSpec, folder: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Should one differ (another CPU, another torch), a `rewound` event says so before
 """
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,9 +38,18 @@ class Known:
 
 
 class Relay:
-    def __init__(self, claim: Claim, epochs: int, before: tuple[int, int] = (0, 0)) -> None:
-        """`before` are the epochs and steps of networks that the job has trained already: its folds."""
+    def __init__(
+        self,
+        claim: Claim,
+        epochs: int,
+        before: tuple[int, int] = (0, 0),
+        fingerprint: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`before` are the epochs and steps of networks that the job has trained already: its folds. `fingerprint` is
+        that of the attempt before this one.
+        """
         self._claim = claim
+        self._fingerprint = fingerprint
         self._epochs = epochs
         self._epochs_before, self._steps_before = before
         self._waiting: list[NewEvent] = []
@@ -57,12 +67,14 @@ class Relay:
     def phase(self, message: Phase) -> None:
         facts = {"fingerprint": message.fingerprint, "resumed_from_epoch": message.resumed_from_epoch}
         self._attempt |= {name: value for name, value in facts.items() if value is not None}
+        if self._fingerprint is not None and message.fingerprint is not None:
+            self._waiting += _changed(self._claim.attempt, self._fingerprint, message.fingerprint)
         if message.phase == "loading_data":
             return  # the claim has said so
         self._job["phase"] = message.phase
         if not self._waiting:
             self._last_flush = time.monotonic()  # what follows a new phase comes at once: they go together
-        status = "cancelling" if self.order == "cancel" else "running"
+        status = {"cancel": "cancelling", "pause": "pausing"}.get(self.order or "", "running")
         self._waiting.append(NewEvent("status", {"status": status, "phase": message.phase}))
 
     def log(self, message: Logged) -> None:
@@ -172,6 +184,18 @@ def _not_yet_logged(event: NewEvent, known: Known) -> list[NewEvent]:
             return [event] if before is None else [NewEvent("rewound", {"to_epoch": epoch - 1}), event]
         case _:
             return [event]
+
+
+def _changed(attempt: int, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[NewEvent]:
+    """Where an attempt goes on with another torch, CPU or number of threads, that its bits are those of neither."""
+    changed = {name: [before.get(name), now[name]] for name in now if now[name] != before.get(name)}
+    if not changed:
+        return []
+    said = ", ".join(f"{name} {new} instead of {old}" for name, (old, new) in changed.items())
+    message = (
+        f"Attempt {attempt} goes on with {said}: from here on its numbers may differ from an undisturbed training's."
+    )
+    return [NewEvent("warning", {"code": "fingerprint_changed", "message": message, "evidence": changed})]
 
 
 def _warned_of(data: dict[str, Any]) -> tuple[str, str | None, str]:

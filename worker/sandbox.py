@@ -20,7 +20,7 @@ import numpy.random  # noqa: F401
 import torch
 from pydantic import Field, TypeAdapter
 
-from core import errors
+from core import errors, faults
 from worker.ingest.main import IngestOrder, ingest
 from worker.trainer.inquiry import measure_plan, trace
 from worker.trainer.main import train
@@ -43,10 +43,18 @@ class Pipe:
         self._connection = connection
 
     def say(self, message: FromChild) -> None:
+        faults.point("pipe.before_say")
         try:
             self._connection.send_bytes(encode(message))
         except OSError:
             os._exit(75)  # nobody listens: this attempt is over
+        faults.point("pipe.after_say")
+
+    def is_told(self) -> bool:
+        try:
+            return self._connection.poll()
+        except OSError:
+            os._exit(75)
 
     def stop_order(self) -> StopOrder | None:
         try:

@@ -7,13 +7,14 @@ from typing import Any
 
 from sqlalchemy import select
 
-from core import database, errors, lifecycle, queue
+from core import database, errors, faults, lifecycle, queue
 from core.lifecycle import Claim, MadeFile
 from core.logs import logger
 from core.tables import Event, Job
 from worker import blobs
 from worker.bundle import BUNDLE_FILE, write_bundle
 from worker.relay import Relay
+from worker.slots import slots
 from worker.trainer.messages import (
     ANSWER,
     ARTIFACTS,
@@ -28,6 +29,7 @@ from worker.trainer.messages import (
     Trained,
 )
 
+MACHINE_DELAY = 10.0  # seconds: a disk that fails does so again, and another worker may come first
 MEDIA_TYPES = {
     ".h5": "application/x-hdf5",
     ".keras": "application/zip",
@@ -55,7 +57,7 @@ class CutOff:
 
 @dataclass(frozen=True)
 class Shelved:
-    """The worker stops, and the child did not make room in time: its last checkpoint has to do."""
+    """The worker stops or the job shall pause, and the child made no room in time: its last checkpoint has to do."""
 
 
 Outcome = Trained | FoldTrained | NothingToKeep | Drained | Ingested | Answered | Failed | Died | CutOff | Shelved
@@ -84,7 +86,7 @@ def settle(claim: Claim, outcome: Outcome, relay: Relay, folder: Path) -> None:
             give_up(claim, _problem(outcome))
         case Drained() | Shelved():
             with database.writing() as session:
-                lifecycle.release(session, claim, "worker_stopped")
+                lifecycle.release(session, claim, "worker_stopped" if slots.draining.is_set() else "paused")
         case Died(cause):
             with database.writing() as session:
                 lifecycle.crash(session, claim, cause)
@@ -95,6 +97,7 @@ def _store_artifacts(claim: Claim, trained: Trained, folder: Path) -> None:
     made_in = folder / ARTIFACTS
     _write_metrics(claim, made_in / "metrics.csv")
     write_bundle(made_in / BUNDLE_FILE, made_in, folder / BUNDLE)
+    faults.point("artifacts.before_store")
     made = [
         MadeFile(name, MEDIA_TYPES[Path(name).suffix], stored.sha256, stored.bytes)
         for name, stored in blobs.keep(claim.project_id, made_in).items()
@@ -163,6 +166,12 @@ def give_up(claim: Claim, problem: errors.Problem) -> None:
         else:
             lifecycle.fail(session, claim, problem)
     _tell(jobs)
+
+
+def give_back(claim: Claim) -> None:
+    """Leaves the run to another worker, or to this one a little later: the machine failed it."""
+    with database.writing() as session:
+        lifecycle.release(session, claim, "machine_failed", delay=MACHINE_DELAY)
 
 
 def _tell(jobs: list[str]) -> None:

@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import structlog
 
-from core import database, errors, lifecycle, queue
+from core import database, errors, faults, lifecycle, queue
 from core.lifecycle import Claim, Fenced
 from core.logs import logger
 from core.resolve.memory import address_space
@@ -25,9 +25,9 @@ from worker.child import Child
 from worker.layout import cancel_order, lay_out, private_folder
 from worker.lease import Lease
 from worker.relay import Relay
-from worker.settling import CutOff, Died, Outcome, Shelved, give_up, settle
+from worker.settling import CutOff, Died, Outcome, Shelved, give_back, give_up, settle
 from worker.slots import slots
-from worker.trainer.messages import CheckpointWritten, Logged, Phase
+from worker.trainer.messages import CheckpointWritten, Logged, Phase, StopOrder
 
 Done = TypeVar("Done")
 
@@ -66,6 +66,9 @@ def _work_on(claim: Claim, lease: Lease, folder: Path) -> None:
     except errors.Problem as problem:
         reason = problem  # the name of an except clause is unset when it ends
         _until_it_works(lambda: give_up(claim, reason), lease)
+    except OSError as error:  # this machine's disk or pipes, and no fault of the job: it is given to another
+        logger().error("machine_failed", error=type(error).__name__, number=error.errno)
+        _until_it_works(lambda: give_back(claim), lease)
     except Exception:  # noqa: BLE001 - a defect of ours: the run must not stay `running` until the lease is over
         logger().exception("supervisor_failed")
         _until_it_works(lambda: give_up(claim, errors.Internal()), lease)
@@ -101,6 +104,7 @@ class _Orders:
 
 def _follow(claim: Claim, lease: Lease, relay: Relay, order: str, folder: Path) -> Outcome:
     """Starts the child and relays what it says, until it ends or has to be ended."""
+    faults.point("child.before_start")
     try:
         limit = claim.memory if claim.kind == "ingest" else address_space(claim.memory)
         child = Child(order, limit, str(folder))
@@ -108,6 +112,7 @@ def _follow(claim: Claim, lease: Lease, relay: Relay, order: str, folder: Path) 
         return Died(f"not_started_{type(error).__name__}")
     given, last_word = _Orders(), time.monotonic()
     try:
+        faults.point("child.after_start")
         while True:
             try:
                 for message in child.messages(0.05 if relay.is_full else min(0.25, relay.seconds_until_due())):
@@ -151,13 +156,13 @@ def _hear(claim: Claim, relay: Relay, message: Any, folder: Path) -> Outcome | N
 
 def _obey(claim: Claim, relay: Relay, child: Child, given: _Orders) -> Outcome | None:
     """Passes on what a user or a stopping worker asks, and puts an end to it when the time for that is over."""
-    if relay.order == "cancel":
-        if "cancel" not in given.told and (order := _cancel_order(claim)) is not None:
+    if relay.order is not None:
+        if relay.order not in given.told and (order := _stop_order(claim, relay.order)) is not None:
             child.tell(order)
-            given.told.add("cancel")
+            given.told.add(relay.order)
         if _is_overdue(claim):
             child.kill()
-            return CutOff()
+            return CutOff() if relay.order == "cancel" else Shelved()
     if slots.draining.is_set():
         if "drain" not in given.told:
             child.tell("drain")
@@ -169,8 +174,10 @@ def _obey(claim: Claim, relay: Relay, child: Child, given: _Orders) -> Outcome |
     return None
 
 
-def _cancel_order(claim: Claim) -> Literal["cancel", "cancel_keep_last"] | None:
+def _stop_order(claim: Claim, wanted: str) -> StopOrder | None:
     """Which weights its user wants was said with the cancel, long after the child's order was laid out."""
+    if wanted == "pause":
+        return "drain"  # to a child it is the same
     try:
         with database.reading() as session:
             return cancel_order(session.get_one(Job, claim.subject_id).keep)
@@ -194,12 +201,13 @@ def _store_checkpoint(claim: Claim, relay: Relay, written: CheckpointWritten, fo
     """
     made_in = folder / Path(written.folder).name
     try:
+        faults.point("checkpoint.before_store")
         relay.write_out()
         files = {name: stored.as_json() for name, stored in blobs.keep(claim.project_id, made_in).items()}
         with database.writing() as session:
             lifecycle.save_checkpoint(session, claim, written.epoch, files)
         queue.wake(claim.concerns)
-    except (errors.Problem, *database.AWAY) as error:
+    except (errors.Problem, OSError, *database.AWAY) as error:
         logger().error("checkpoint_not_stored", error=type(error).__name__)
     finally:
         shutil.rmtree(made_in, ignore_errors=True)

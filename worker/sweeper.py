@@ -11,7 +11,7 @@ import time
 from sqlalchemy import delete, func, or_, select, update
 
 from core import database, errors, lifecycle, logs, queue
-from core.database import changed, db_now, insert_or_nothing
+from core.database import changed, commit, db_now, insert_or_nothing
 from core.ids import new_id
 from core.logs import logger
 from core.settings import settings
@@ -73,7 +73,7 @@ class Sweeper:
                 )
                 .values(holder=self._holder, lease_until=db_now() + 3 * settings.sweep_seconds)
             )
-            session.commit()
+            commit(session, "lead")
             return changed(found) == 1
 
     def _clock_is_steady(self) -> bool:
@@ -100,7 +100,7 @@ class Sweeper:
             session.execute(
                 delete(IdempotentRequest).where(IdempotentRequest.created_at < db_now() - FORGET_KEYS_AFTER)
             )
-            session.commit()
+            commit(session, "forget")
         with database.writing() as session:
             lifecycle.forget_inquiries(session)
 

@@ -18,6 +18,7 @@ from core.lifecycle.ending import crash, fail, release, succeed
 from core.lifecycle.folds import fold_trained
 from core.lifecycle.holding import orders, record, renew, save_checkpoint
 from core.lifecycle.inquiries import forget_inquiries, inquiry_answered, inquiry_failed, submit_inquiry
+from core.lifecycle.pausing import request_pause, resume
 from core.lifecycle.rescuing import expire_leases, rescue_dead
 from core.lifecycle.states import INQUIRIES, SLOT_OF, TERMINAL, TRANSITIONS, Capacity, Claim, Fenced, Keep, MadeFile
 from core.lifecycle.submitting import datasets_of, resolve_new, submit_dataset, submit_job, uses_dataset
@@ -50,8 +51,10 @@ __all__ = [
     "release",
     "renew",
     "request_cancel",
+    "request_pause",
     "rescue_dead",
     "resolve_new",
+    "resume",
     "save_checkpoint",
     "submit_dataset",
     "submit_inquiry",

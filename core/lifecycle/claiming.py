@@ -1,9 +1,9 @@
 """Which run a worker takes next: decided in one transaction, here and not by the queue."""
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import case, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from core.database import db_now, serialise_claims
+from core.database import commit, db_now, serialise_claims
 from core.lifecycle.moves import hold, log, move, move_inquiry, of_fold, of_job, status_event
 from core.lifecycle.states import INQUIRIES, Capacity, Claim
 from core.settings import settings
@@ -32,7 +32,14 @@ def claim_next(session: Session, worker_id: str, capacity: Capacity) -> Claim | 
         select(Run)
         .join(Project, Project.id == Run.project_id)
         .where(*is_due, Run.memory <= capacity.free_memory)
-        .order_by(Project.virtual_time, Project.running, Run.priority.desc(), Run.queued_at, Run.id)
+        .order_by(
+            case((Run.stop_order == "cancel", 0), else_=1),  # it only exports, and its user waits for that
+            Project.virtual_time,
+            Project.running,
+            Run.priority.desc(),
+            Run.queued_at,
+            Run.id,
+        )
         .limit(1)
     )
     if found is None:
@@ -49,6 +56,9 @@ def claim_next(session: Session, worker_id: str, capacity: Capacity) -> Claim | 
             worker_id=worker_id,
             lease_until=db_now() + settings.lease_seconds,
             not_before=None,
+            stop_deadline=case(
+                (Run.stop_order == "cancel", func.coalesce(Run.stop_deadline, db_now() + settings.cancel_grace_seconds))
+            ),
         )
         .returning(Run.attempt, Run.stop_order)
         .execution_options(synchronize_session=False)
@@ -89,7 +99,7 @@ def claim_next(session: Session, worker_id: str, capacity: Capacity) -> Claim | 
         )
         .execution_options(synchronize_session=False)
     )
-    session.commit()
+    commit(session, "claim")
     return claim
 
 

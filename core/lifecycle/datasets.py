@@ -7,7 +7,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from core import errors
-from core.database import db_now
+from core.database import commit, db_now
 from core.events import NewEvent
 from core.lifecycle.moves import end, end_run, lock, log, status_event, update_job
 from core.lifecycle.states import Claim
@@ -40,14 +40,14 @@ def dataset_ready(session: Session, claim: Claim, **dataset: Any) -> list[str]:
 
     changed = settle_waiting(session, claim.subject_id, decide)
     end_run(session, locked, "succeeded", None)
-    session.commit()
+    commit(session, "dataset_ready")
     return changed
 
 
 def dataset_invalid(session: Session, claim: Claim, problem: errors.Problem) -> list[str]:
     """Ends an ingest badly, and with it the jobs that waited. Commits. Returns the jobs that changed."""
     changed = reject_dataset(session, lock(session, claim), problem, "failed", problem.code)
-    session.commit()
+    commit(session, "dataset_invalid")
     return changed
 
 
@@ -99,16 +99,19 @@ def settle_waiting(session: Session, dataset_id: str, decide: Callable[[Job], Re
             update(Run)
             .where(Run.id == run.id, Run.status == "waiting")
             .values(
-                status="waiting" if resolved.spec.split.folds else "queued", memory=resolved.memory, queued_at=db_now()
+                status="waiting" if resolved.spec.split.folds or run.stop_order == "pause" else "queued",
+                memory=resolved.memory,
+                queued_at=db_now(),
             )
         )
         update_job(
             session, job.id, phase=None, resolved_spec=resolved.spec, outputs=resolved.outputs, warnings=warnings
         )
-        log(session, run.id, [status_event("queued", None), *(NewEvent("warning", warning) for warning in warnings)])
+        found = [NewEvent("warning", warning) for warning in warnings]
+        log(session, run.id, found if run.stop_order == "pause" else [status_event("queued", None), *found])
         if resolved.spec.split.folds:
             session.refresh(run)
             add_folds(session, run, resolved)
-        else:
+        elif run.stop_order != "pause":
             enter_queue(session, run.project_id)
     return list(dict.fromkeys(settled))

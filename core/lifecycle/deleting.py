@@ -6,6 +6,7 @@ from sqlalchemy import ColumnElement, delete, or_, select
 from sqlalchemy.orm import Session
 
 from core import errors
+from core.database import commit
 from core.lifecycle.moves import count
 from core.lifecycle.states import INQUIRIES, TERMINAL
 from core.tables import Fold, Inquiry, Job, Predictor, Run
@@ -43,7 +44,7 @@ def delete_job(session: Session, project_id: str, job_id: str) -> None:
     own = or_(Run.id.in_([run.id for run in runs]), Run.subject_id == job_id)
     session.execute(delete(Run).where(own).execution_options(synchronize_session=False))
     session.execute(delete(Job).where(Job.id == job_id).execution_options(synchronize_session=False))
-    session.commit()
+    commit(session, "delete_job")
 
 
 def _held(session: Session, these: ColumnElement[bool]) -> Sequence[Run]:

@@ -7,7 +7,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from core import errors
-from core.database import db_now
+from core.database import commit, db_now
 from core.events import NewEvent
 from core.ids import new_id
 from core.lifecycle.datasets import reject_dataset
@@ -20,6 +20,7 @@ from core.tables import Artifact, AttemptOutcome, Job, Run
 RETRY_DELAYS = (0.0, 10.0, 40.0)  # seconds before the training process is tried again after it died by itself
 SHORT_RETRIES = 1  # a table that crashed its reader twice will do so again, and who asks is waiting
 MAX_INTERRUPTIONS = 20
+PAUSED = "paused"  # the cause of an attempt that ended because its user wanted the job to rest
 
 
 def succeed(
@@ -38,7 +39,7 @@ def succeed(
     if cancelled and keep == "none":
         job["test"] = None  # of weights that nobody has
     end(session, locked, status, reason, None, outcome=status, cause=None, new=artifacts, job=job)
-    session.commit()
+    commit(session, "succeed")
     return status
 
 
@@ -48,7 +49,7 @@ def fail(session: Session, claim: Claim, problem: errors.Problem, made: Iterable
     end_badly(
         session, locked, problem, outcome="failed", cause=problem.code, new=_keep(session, claim, list(made)), job=job
     )
-    session.commit()
+    commit(session, "fail")
 
 
 def _keep(session: Session, claim: Claim, made: Sequence[MadeFile]) -> list[NewEvent]:
@@ -72,14 +73,21 @@ def crash(session: Session, claim: Claim, cause: str) -> None:
         end_badly(session, locked, problem, outcome="crashed", cause=cause)
     else:
         requeue(session, locked, "crashed", cause, failures=failures, delay=RETRY_DELAYS[failures - 1])
-    session.commit()
+    commit(session, "crash")
 
 
-def release(session: Session, claim: Claim, cause: str) -> None:
-    """The worker stops and gives the run back, with its last checkpoint. Commits."""
+def release(session: Session, claim: Claim, cause: str, *, delay: float = 0.0) -> None:
+    """The worker gives the run back with its last checkpoint, to be tried again after `delay` seconds: it stops, its
+    machine fails, or the run shall pause. Commits.
+
+    A pause is its user's wish, and no interruption that is counted.
+    """
     locked = lock(session, claim)
-    interrupt(session, locked, "interrupted", cause)
-    session.commit()
+    if locked.stop_order == "pause" or cause == PAUSED:
+        requeue(session, locked, "interrupted", PAUSED)
+    else:
+        interrupt(session, locked, "interrupted", cause, delay=delay)
+    commit(session, "release")
 
 
 def end_badly(
@@ -102,9 +110,9 @@ def end_badly(
         end(session, run, "failed", None, problem.as_error(), outcome=outcome, cause=cause, new=new, job=job)
 
 
-def interrupt(session: Session, run: Run, outcome: AttemptOutcome, cause: str) -> None:
+def interrupt(session: Session, run: Run, outcome: AttemptOutcome, cause: str, *, delay: float = 0.0) -> None:
     interruptions = run.interruptions + 1
     if interruptions > MAX_INTERRUPTIONS:
         end_badly(session, run, errors.WorkerLost(), outcome=outcome, cause=cause)
     else:
-        requeue(session, run, outcome, cause, interruptions=interruptions)
+        requeue(session, run, outcome, cause, interruptions=interruptions, delay=delay)

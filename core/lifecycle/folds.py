@@ -11,8 +11,21 @@ from sqlalchemy.orm import Session
 
 from core import errors
 from core.cross_validation import progress
+from core.database import commit
 from core.events import NewEvent
-from core.lifecycle.moves import end, end_run, hold, lock, log, move, of_fold, of_job, status_event, update_job
+from core.lifecycle.moves import (
+    end,
+    end_run,
+    hold,
+    lock,
+    log,
+    move,
+    of_fold,
+    of_job,
+    rest_after_folds,
+    status_event,
+    update_job,
+)
 from core.lifecycle.states import Claim
 from core.lifecycle.submitting import enter_queue
 from core.tables import AttemptOutcome, Fold, Run
@@ -26,14 +39,17 @@ def fold_trained(session: Session, claim: Claim, result: Mapping[str, Any]) -> N
     log(session, claim.log_id, [of_fold(claim.of.fold, NewEvent("fold", dict(result)))], claim.attempt)
     left = session.scalar(select(func.count()).where(Fold.job_id == job_id, Fold.result.is_(None)))
     update_job(session, job_id, progress=progress(session, job_id))
-    if not left:
+    paused = locked.stop_order == "pause"
+    if not left and not paused:
         # As old as the job is: it goes before jobs that came later.
         session.execute(update(Run).where(Run.id == claim.log_id, Run.status == "waiting").values(status="queued"))
         move(session, job_id, "queued", phase=None)
         log(session, claim.log_id, [status_event("queued", None)])
         enter_queue(session, claim.project_id)
     end_run(session, locked, "succeeded", None)
-    session.commit()
+    if paused:
+        rest_after_folds(session, claim.of)
+    commit(session, "fold_trained")
 
 
 def reject_fold(session: Session, run: Run, problem: errors.Problem, outcome: AttemptOutcome, cause: str) -> None:

@@ -8,7 +8,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from core.cross_validation import progress
-from core.database import db_now
+from core.database import commit, db_now
 from core.events import NewEvent
 from core.lifecycle.moves import append, fence, update_job
 from core.lifecycle.states import Claim, Fenced
@@ -19,7 +19,7 @@ from core.tables import Attempt, Checkpoint, Fold, Run
 def renew(session: Session, claim: Claim) -> str | None:
     """Beats the lease; returns what is asked of the worker. Raises `Fenced`. Commits."""
     found = fence(session, claim, lease_until=db_now() + settings.lease_seconds)
-    session.commit()
+    commit(session, "renew")
     return found.stop_order
 
 
@@ -50,7 +50,7 @@ def record(
         _record_fold(session, claim, **job)
     elif job and claim.kind == "training":
         update_job(session, claim.subject_id, **job)
-    session.commit()
+    commit(session, "record")
     return found.stop_order
 
 
@@ -83,4 +83,4 @@ def save_checkpoint(session: Session, claim: Claim, epoch: int, files: Mapping[s
         )
     )
     session.execute(delete(Checkpoint).where(Checkpoint.run_id == claim.run_id, Checkpoint.number < newest))
-    session.commit()
+    commit(session, "save_checkpoint")

@@ -7,7 +7,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from core import errors
-from core.database import changed, db_now
+from core.database import changed, commit, db_now
 from core.lifecycle.moves import end_run, lock, move_inquiry
 from core.lifecycle.states import INQUIRIES, Claim
 from core.lifecycle.submitting import add_run, refuse_what_fits_nowhere
@@ -34,13 +34,13 @@ def inquiry_answered(session: Session, claim: Claim, files: Mapping[str, Any]) -
     locked = lock(session, claim)
     move_inquiry(session, claim.subject_id, "running", "succeeded", finished_at=db_now(), files=dict(files))
     end_run(session, locked, "succeeded", None)
-    session.commit()
+    commit(session, "answer")
 
 
 def inquiry_failed(session: Session, claim: Claim, problem: errors.Problem) -> None:
     """Ends an inquiry for a reason that trying again would not change. Commits."""
     reject_inquiry(session, lock(session, claim), problem, "failed", problem.code)
-    session.commit()
+    commit(session, "answer")
 
 
 def reject_inquiry(session: Session, run: Run, problem: errors.Problem, outcome: AttemptOutcome, cause: str) -> None:
@@ -54,5 +54,5 @@ def forget_inquiries(session: Session) -> int:
     runs = delete(Run).where(Run.kind.in_(INQUIRIES), Run.subject_id.in_(select(Inquiry.id).where(old)))
     session.execute(runs.execution_options(synchronize_session=False))
     forgotten = changed(session.execute(delete(Inquiry).where(old).execution_options(synchronize_session=False)))
-    session.commit()
+    commit(session, "forget")
     return forgotten

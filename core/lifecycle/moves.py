@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
-from core import events
+from core import errors, events
 from core.cross_validation import cross_validation
 from core.database import changed, db_now
 from core.events import NewEvent
 from core.lifecycle.states import INQUIRIES, TERMINAL, TRANSITIONS, Claim, Fenced, OfJob
+from core.lifecycle.webhooks import owe
 from core.tables import (
     Attempt,
     AttemptOutcome,
@@ -67,6 +68,18 @@ def hold(session: Session, run_id: str) -> Run:
     return session.scalars(
         select(Run).where(Run.id == run_id).with_for_update().execution_options(populate_existing=True)
     ).one()
+
+
+def asked_of(session: Session, project_id: str, job_id: str) -> tuple[Run, Job]:
+    """A job of which its user asks something, and its run, held until the transaction ends. Raises `NotFound`."""
+    run = session.scalar(
+        select(Run)
+        .where(Run.subject_id == job_id, Run.kind == "training", Run.project_id == project_id)
+        .with_for_update()
+    )
+    if run is None:
+        raise errors.NotFound()
+    return run, session.get_one(Job, job_id)
 
 
 def append(session: Session, claim: Claim, new: Sequence[NewEvent]) -> Held:
@@ -142,15 +155,16 @@ def end(
     """The one way into a terminal state: job, run, attempt and the last events, in the caller's transaction."""
     if status == "failed" and session.scalar(select(Job.status).where(Job.id == run.subject_id)) == "cancelling":
         status, stop_reason, error = "cancelled", "user_cancel", None
-    for fold in _unfinished_folds(session, run.subject_id):
+    for fold in unfinished_folds(session, run.subject_id):
         end_run(session, fold, "cancelled", None)
     if status == "cancelled":
         move(session, run.subject_id, "cancelling")  # the way there from running
-    progress = session.execute(select(Job.progress).where(Job.id == run.subject_id)).scalar_one()
+    progress, webhook = session.execute(select(Job.progress, Job.webhook).where(Job.id == run.subject_id)).one()
     values = {"phase": None, "stop_reason": stop_reason, "error": error, "progress": {**progress, "eta_seconds": None}}
     if not move(session, run.subject_id, status, finished_at=db_now(), **values, **(job or {})):
         raise Fenced
     end_run(session, run, outcome, cause)
+    owe(session, run, status, webhook)
     outcome_facts = {
         "status": status,
         "stop_reason": stop_reason,
@@ -161,7 +175,7 @@ def end(
     log(session, run.id, [*new, status_event(status, None), NewEvent("end", outcome_facts)])
 
 
-def _unfinished_folds(session: Session, job_id: str) -> Sequence[Run]:
+def unfinished_folds(session: Session, job_id: str) -> Sequence[Run]:
     """The runs of folds, held; their caller holds the run of the job."""
     mine = select(Fold.id).where(Fold.job_id == job_id)
     unfinished = select(Run).where(Run.subject_id.in_(mine), Run.kind == "fold", Run.status != "ended")
@@ -187,31 +201,51 @@ def end_run(session: Session, run: Run, outcome: AttemptOutcome, cause: str | No
 def requeue(
     session: Session, run: Run, outcome: AttemptOutcome, cause: str, *, delay: float = 0.0, **counters: int
 ) -> None:
-    """Back to the queue, with the fence unchanged: the next claim raises it."""
+    """Back to the queue, or to rest where a pause was asked; the fence is unchanged: the next claim raises it."""
+    paused = run.stop_order == "pause"
+    rested = {"not_before": None, "stop_deadline": None}
     end_attempt(session, run, outcome, cause)
     session.execute(
         update(Run)
         .where(Run.id == run.id, Run.attempt == run.attempt)
         .values(
-            status="queued",
+            status="waiting" if paused else "queued",
             worker_id=None,
             lease_until=None,
             queued_at=db_now(),
-            not_before=db_now() + delay if delay else None,
+            **(rested if paused else {"not_before": db_now() + delay if delay else None}),
             **counters,
         )
         .execution_options(synchronize_session=False)
     )
-    if run.kind == "training" and move(session, run.subject_id, "queued", phase=None):
+    if run.kind == "training" and paused:
+        rest(session, run.id, run.subject_id, cause=cause)
+    elif run.kind == "training" and move(session, run.subject_id, "queued", phase=None):
         facts = {"status": "queued", "phase": None, "cause": cause, "retry_in_seconds": delay}
         log(session, run.id, [NewEvent("status", facts)])
     elif run.kind == "fold":
         of = of_job(session, run.subject_id)
-        facts = {"status": "running", "phase": None, "cause": cause, "retry_in_seconds": delay}
+        facts = {"status": "pausing" if paused else "running", "phase": None, "cause": cause}
+        facts |= {} if paused else {"retry_in_seconds": delay}
         log(session, of.run_id, [of_fold(of.fold, NewEvent("status", facts))], run.attempt)
+        if paused:
+            rest_after_folds(session, of)
     elif run.kind in INQUIRIES:
         move_inquiry(session, run.subject_id, "running", "queued")
-    count(session, run.project_id, "running", "queued")
+    count(session, run.project_id, "running", "waiting" if paused else "queued")
+
+
+def rest(session: Session, run_id: str, job_id: str, **facts: Any) -> None:
+    """A job that shall pause and that nobody works on any more is paused; its caller holds the run."""
+    progress = session.execute(select(Job.progress).where(Job.id == job_id)).scalar_one()
+    if move(session, job_id, "paused", phase=None, progress={**progress, "eta_seconds": None}):
+        log(session, run_id, [NewEvent("status", {"status": "paused", "phase": None, **facts})])
+
+
+def rest_after_folds(session: Session, of: OfJob) -> None:
+    """As `rest`, once none of its folds is being trained."""
+    if not any(fold.status == "running" for fold in unfinished_folds(session, of.job_id)):
+        rest(session, of.run_id, of.job_id)
 
 
 def end_attempt(session: Session, run: Run, outcome: AttemptOutcome, cause: str | None) -> None:

@@ -3,7 +3,7 @@
 from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
-from core.database import changed, db_now
+from core.database import changed, commit, db_now
 from core.lifecycle.ending import interrupt
 from core.lifecycle.moves import end, hold, of_job
 from core.tables import Run
@@ -46,7 +46,7 @@ def rescue_dead(session: Session) -> list[str]:
             end(session, found, "cancelled", "user_cancel", None, outcome="lost", cause=cause)
         else:
             interrupt(session, found, "lost", "worker_lost")
-        session.commit()
+        commit(session, "rescue")
         taken_back.append(of.job_id if of else found.subject_id)
     return taken_back
 
@@ -59,5 +59,5 @@ def expire_leases(session: Session, worker_id: str) -> int:
         .values(lease_until=db_now() - 1.0)
         .execution_options(synchronize_session=False)
     )
-    session.commit()
+    commit(session, "expire_leases")
     return changed(found)

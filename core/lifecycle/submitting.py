@@ -86,8 +86,9 @@ def submit_job(session: Session, job: Job, start_from: StartFrom | None = None) 
 
 def add_folds(session: Session, run: Run, resolved: Resolved) -> None:
     """The folds that are trained before the network of all rows, whose `run` waits for them; in order, for those of one
-    moment are claimed by their ids.
+    moment are claimed by their ids. Where the job is paused they wait as well.
     """
+    paused = run.stop_order == "pause"
     for number in range(1, (resolved.spec.split.folds or 0) + 1):
         fold = Fold(id=new_id("fold"), job_id=run.subject_id, number=number, epochs=resolved.spec.training.epochs)
         session.add(fold)
@@ -97,10 +98,11 @@ def add_folds(session: Session, run: Run, resolved: Resolved) -> None:
             "fold",
             fold.id,
             run.project_id,
-            status="queued",
+            status="waiting" if paused else "queued",
             memory=resolved.memory,
             priority=run.priority,
             queued_at=run.queued_at,
+            stop_order=run.stop_order,
         )
 
 
@@ -188,6 +190,7 @@ def add_run(
     priority: int = 0,
     queued_at: datetime | None = None,
     first_events: Sequence[NewEvent] = (),
+    stop_order: str | None = None,
 ) -> Run:
     run = Run(
         id=new_id("run"),
@@ -200,6 +203,7 @@ def add_run(
         priority=priority,
         queued_at=queued_at or db_now(),
         next_seq=1 + len(first_events),
+        stop_order=stop_order,
     )
     session.add(run)
     session.flush()

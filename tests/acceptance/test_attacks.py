@@ -105,7 +105,7 @@ def _fill(disk: Path) -> Path:
 
 
 @pytest.mark.long  # needs the right to mount
-def test_a_job_goes_on_after_its_disk_was_full(tmp_path: Path, small_disk: Path) -> None:
+def test_f19_a_job_goes_on_after_its_disk_was_full(tmp_path: Path, small_disk: Path) -> None:
     full = {"BACKPROPD_WORK_DIR": str(small_disk), "BACKPROPD_CHECKPOINT_SECONDS": "0.2"}
     with Serve(tmp_path / "data", **full) as serve:
         job_id = serve.submit(serve.upload(PENGUINS)["id"], {"target": "species", "training": {"epochs": 1000}})["id"]

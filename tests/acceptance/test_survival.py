@@ -101,7 +101,7 @@ def _ends_as_if_nothing_had_happened(serve: Serve, job_id: str, undisturbed: dic
     return ended
 
 
-def test_a_job_survives_the_death_of_its_training_process(breakable: Serve, undisturbed: dict[str, Any]) -> None:
+def test_f1_a_job_survives_the_death_of_its_training_process(breakable: Serve, undisturbed: dict[str, Any]) -> None:
     job_id = _job_in_the_middle(breakable)
     epoch = _epoch(breakable, job_id)
 
@@ -116,7 +116,7 @@ def test_a_job_survives_the_death_of_its_training_process(breakable: Serve, undi
     assert ended["attempts"][1]["resumed_from_epoch"] > 0
 
 
-def test_a_job_survives_the_death_of_its_worker(breakable: Serve, undisturbed: dict[str, Any]) -> None:
+def test_f5_a_job_survives_the_death_of_its_worker(breakable: Serve, undisturbed: dict[str, Any]) -> None:
     job_id = _job_in_the_middle(breakable)
     epoch, training = _epoch(breakable, job_id), breakable.child("training")
 
@@ -152,7 +152,7 @@ def test_a_cross_validation_survives_the_death_of_its_worker_in_mid_fold(breakab
     assert any(one["resumed_from_epoch"] for one in again.values())
 
 
-def test_a_job_does_not_notice_the_death_of_the_broker(breakable: Serve, undisturbed: dict[str, Any]) -> None:
+def test_f11_a_job_does_not_notice_the_death_of_the_broker(breakable: Serve, undisturbed: dict[str, Any]) -> None:
     job_id = _job_in_the_middle(breakable)
     epoch = _epoch(breakable, job_id)
 
@@ -182,7 +182,7 @@ def test_the_sweeper_is_started_again(breakable: Serve) -> None:
     wait_until(lambda: [one for one in breakable.children("sweeper") if one.pid != first.pid], 10, "another sweeper")
 
 
-def test_a_job_goes_on_at_the_next_serve_after_a_clean_stop(breakable: Serve, undisturbed: dict[str, Any]) -> None:
+def test_f7_a_job_goes_on_at_the_next_serve_after_a_clean_stop(breakable: Serve, undisturbed: dict[str, Any]) -> None:
     job_id = _job_in_the_middle(breakable)
     processes = [psutil.Process(breakable.process.pid), *psutil.Process(breakable.process.pid).children(recursive=True)]  # type: ignore[union-attr]
 
@@ -196,7 +196,7 @@ def test_a_job_goes_on_at_the_next_serve_after_a_clean_stop(breakable: Serve, un
     assert [one["outcome"] for one in ended["attempts"]] == ["interrupted", "succeeded"]
 
 
-def test_a_job_goes_on_at_the_next_serve_after_kill_9_of_serve(breakable: Serve, undisturbed: dict[str, Any]) -> None:
+def test_f5_a_job_goes_on_at_the_next_serve_after_kill_9(breakable: Serve, undisturbed: dict[str, Any]) -> None:
     job_id = _job_in_the_middle(breakable)
     assert breakable.process is not None
     processes = psutil.Process(breakable.process.pid).children(recursive=True)

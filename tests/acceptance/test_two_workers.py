@@ -67,7 +67,7 @@ def _artifacts(serve: Serve, job_id: str) -> list[dict[str, Any]]:
     return list(serve.http.get(f"/v1/jobs/{job_id}/artifacts").json()["items"])
 
 
-def test_bells_rung_twice_at_two_workers_make_one_attempt(own_serve: Serve) -> None:
+def test_f13_bells_rung_twice_at_two_workers_make_one_attempt(own_serve: Serve) -> None:
     dataset_id = own_serve.upload(PENGUINS)["id"]
 
     with another_worker(own_serve):
@@ -80,7 +80,7 @@ def test_bells_rung_twice_at_two_workers_make_one_attempt(own_serve: Serve) -> N
     assert {_weights(own_serve, job_id) for job_id in jobs} == {_weights(own_serve, jobs[0])}
 
 
-def test_a_zombie_writes_nothing(tmp_path: Path) -> None:
+def test_f6_a_zombie_writes_nothing(tmp_path: Path) -> None:
     with Serve(tmp_path / "data", **SHORT_LEASE) as serve:
         job_id = serve.submit(serve.upload(PENGUINS)["id"], LONG)["id"]
         wait_until(lambda: _epochs(serve, job_id) > 20, 30, "epoch 20")
@@ -104,7 +104,7 @@ def test_a_zombie_writes_nothing(tmp_path: Path) -> None:
         assert not any(child.is_running() and "spawn" in " ".join(child.cmdline()) for child in children)
 
 
-def test_a_job_submitted_while_the_broker_is_frozen_gets_its_202_and_runs(own_serve: Serve) -> None:
+def test_f10_a_job_submitted_while_the_broker_is_frozen_gets_its_202_and_runs(own_serve: Serve) -> None:
     dataset_id = own_serve.upload(PENGUINS)["id"]
     broker = own_serve.child("broker")
 
@@ -121,7 +121,7 @@ def test_a_job_submitted_while_the_broker_is_frozen_gets_its_202_and_runs(own_se
     assert ended["status"] == "succeeded"
 
 
-def test_no_job_is_lost_with_all_that_the_broker_knew(own_serve: Serve) -> None:
+def test_f11_no_job_is_lost_with_all_that_the_broker_knew(own_serve: Serve) -> None:
     dataset_id = own_serve.upload(PENGUINS)["id"]
     jobs = [own_serve.submit(dataset_id, {"target": "species", "training": {"epochs": 40}})["id"] for _ in range(6)]
 

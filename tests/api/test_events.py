@@ -177,7 +177,7 @@ def test_two_hundred_readers_see_the_same_bytes(serve: Serve, penguins: str) -> 
     assert set(found) == {found[0]}
 
 
-def test_readers_that_hang_up_leave_nothing_behind(serve: Serve, start_long: Start) -> None:
+def test_f26_readers_that_hang_up_leave_nothing_behind(serve: Serve, start_long: Start) -> None:
     wait_until(lambda: open_readers(serve) == 0, what="the end of others' streams")
     job = start_long()
     streams = [serve.sse(job["id"]) for _ in range(20)]
@@ -192,7 +192,7 @@ def test_readers_that_hang_up_leave_nothing_behind(serve: Serve, start_long: Sta
     wait_until(lambda: open_readers(serve) == 0, 20, what="no readers")
 
 
-def test_a_slow_reader_misses_nothing_and_delays_nobody(serve: Serve, penguins: str) -> None:
+def test_f27_a_slow_reader_misses_nothing_and_delays_nobody(serve: Serve, penguins: str) -> None:
     job = serve.submit(penguins, {"target": "species", "network": {"hidden": [4]}, "training": {"epochs": 3000}})
     slow = serve.sse(job["id"])
     first = next(slow)

@@ -15,7 +15,7 @@ from core.ids import new_id
 from core.lifecycle import Capacity, Claim, MadeFile
 from core.profile import Column
 from core.storage import upload_key
-from core.tables import Attempt, Dataset, Event, Fold, Inquiry, Job, Project, Row, Run
+from core.tables import Attempt, Dataset, Delivery, Event, Fold, Inquiry, Job, Project, Row, Run
 
 Done = TypeVar("Done")
 
@@ -70,6 +70,7 @@ def make_job(
     priority: int = 0,
     target: str = "species",
     folds: int | None = None,
+    webhook: dict[str, Any] | None = None,
     **held_out: str,
 ) -> str:
     """A submitted job, cross-validated where it has folds."""
@@ -82,6 +83,7 @@ def make_job(
             **held_out,
             spec={"target": target, "split": {"folds": folds}},
             priority=priority,
+            webhook=webhook,
             created_at=database.now(session),
         )
         lifecycle.submit_job(session, job)
@@ -132,6 +134,14 @@ def do(act: Callable[..., Done], *arguments: Any, **named: Any) -> Done:
 
 def cancel(project_id: str, job_id: str, keep: lifecycle.Keep = "best", *, force: bool = False) -> Job:
     return do(lifecycle.request_cancel, project_id, job_id, keep, force=force)
+
+
+def pause(project_id: str, job_id: str, *, force: bool = False) -> Job:
+    return do(lifecycle.request_pause, project_id, job_id, force=force)
+
+
+def resume(project_id: str, job_id: str) -> Job:
+    return do(lifecycle.resume, project_id, job_id)
 
 
 def succeed(held: Claim) -> str:
@@ -218,8 +228,15 @@ def check_rows() -> None:
         projects = session.scalars(select(Project)).all()
         attempts = session.scalars(select(Attempt).order_by(Attempt.number)).all()
         events = session.scalars(select(Event).order_by(Event.run_id, Event.seq)).all()
+        owed = Counter((one.job_id, one.event) for one in session.scalars(select(Delivery)))
         clock = session.scalar(select(func.max(db_now())))
     assert clock is not None
+
+    for job in jobs.values():
+        events_told = (job.webhook or {"events": []})["events"]
+        expected = {(job.id, f"job.{job.status}"): 1} if f"job.{job.status}" in events_told else {}
+        found = {key: number for key, number in owed.items() if key[0] == job.id}
+        assert found == expected, "one call is due for the one end of a job"
 
     counted = Counter((run.project_id, run.status) for run in runs)
     for project in projects:
@@ -242,6 +259,10 @@ def check_rows() -> None:
             job_run = next(one for one in runs if one.subject_id == folds[run.subject_id].job_id)
             assert not log, "a fold has no log of its own"
             assert run.status == "ended" or job_run.status == "waiting", "a fold is left behind"
+            assert run.status == "ended" or run.stop_order == job_run.stop_order, "a fold does not know of the pause"
+            resting = jobs[job_run.subject_id].status == "paused"
+            assert not (resting and run.status in ("queued", "running")), "a fold of a paused job goes on"
+            assert run.status != "waiting" or run.stop_order == "pause", "a fold that nobody will train"
             trained = bool(mine) and mine[-1].outcome == "succeeded"
             assert trained == (folds.pop(run.subject_id).result is not None)
         elif run.kind in lifecycle.INQUIRIES:
@@ -262,13 +283,16 @@ def _check_job(job: Job, run: Run, log: list[Event], folds: list[Fold]) -> None:
         assert log[-1].data == {**facts, "cross_validation": summary(folds)}
         assert (job.status == "failed") == (job.error is not None)
     else:
-        begun = {"running"} if folds else set()  # by a fold, while the run of the job itself waits
+        begun = {"running", "pausing"} if folds else set()  # by a fold, while the run of the job itself waits
         fitting = {
-            "waiting": {"queued"} | begun,
+            "waiting": {"queued", "paused"} | begun,
             "queued": {"queued", "cancelling"},
-            "running": {"running", "cancelling"},
+            "running": {"running", "cancelling", "pausing"},
         }
         assert job.status in fitting[run.status]
+        assert (job.status in ("pausing", "paused")) == (run.stop_order == "pause")
+        waits = job.resolved_spec is None or any(fold.result is None for fold in folds)
+        assert (run.status == "waiting") == (waits or job.status == "paused"), "a job that nobody will train"
     assert (job.cancel_requested_at is not None) <= (job.status in ("cancelling", "cancelled"))
     assert (job.cancel_requested_at is not None) == (run.stop_order == "cancel")
 

@@ -150,7 +150,7 @@ def test_a_status_that_is_none_is_refused_by_the_database(database_url: str) -> 
         session.execute(text(insert))
 
 
-def test_a_new_sqlite_file_that_another_process_writes_is_waited_for(tmp_path: Path) -> None:
+def test_f18_a_new_sqlite_file_that_another_process_writes_is_waited_for(tmp_path: Path) -> None:
     # The busy timeout does not cover the turn to WAL: of processes that met at a new file, some were refused.
     url = f"sqlite:///{tmp_path}/new.sqlite3"
     holder = sqlite3.connect(tmp_path / "new.sqlite3", isolation_level=None, check_same_thread=False)

@@ -33,6 +33,8 @@ from tests.core.factories import (
     make_inquiry,
     make_job,
     make_project,
+    pause,
+    resume,
     run_row,
     succeed,
 )
@@ -67,7 +69,8 @@ class Lifecycle(RuleBasedStateMachine):
     @rule(pick=PICK, priority=st.integers(-1, 1), folds=st.sampled_from([None, None, 2, 3]))
     def submit(self, pick: int, priority: int, folds: int | None) -> None:
         project = self.projects[pick % 2]
-        self.jobs.append(make_job(project, self.datasets[project], priority=priority, folds=folds))
+        webhook = {"url": "https://example.org/", "events": ["job.succeeded", "job.cancelled"]} if pick % 3 else None
+        self.jobs.append(make_job(project, self.datasets[project], priority=priority, folds=folds, webhook=webhook))
 
     @precondition(lambda self: self.jobs)
     @rule(pick=PICK, force=st.booleans())
@@ -79,6 +82,27 @@ class Lifecycle(RuleBasedStateMachine):
             self.let_go()
         except errors.JobAlreadyTerminal:
             assert job.status in ("succeeded", "failed")
+
+    @precondition(lambda self: self.jobs)
+    @rule(pick=PICK, force=st.booleans())
+    def ask_to_pause(self, pick: int, force: bool) -> None:
+        job = job_row(self.jobs[pick % len(self.jobs)])
+        held = job.id in {one.concerns for one in self.holders.values()}
+        try:
+            found = pause(job.project_id, job.id, force=force)
+            assert found.status == ("pausing" if held else "paused")
+        except (errors.JobAlreadyTerminal, errors.JobCancelling):
+            assert job.status in lifecycle.TERMINAL | {"cancelling"}
+
+    @precondition(lambda self: self.jobs)
+    @rule(pick=PICK)
+    def ask_to_resume(self, pick: int) -> None:
+        job = job_row(self.jobs[pick % len(self.jobs)])
+        try:
+            found = resume(job.project_id, job.id)
+            assert found.status == {"pausing": "running", "paused": "queued"}.get(job.status, job.status)
+        except (errors.JobAlreadyTerminal, errors.JobCancelling):
+            assert job.status in lifecycle.TERMINAL | {"cancelling"}
 
     @precondition(lambda self: self.jobs and len(self.inquiries) < MAX_JOBS)
     @rule(pick=PICK)
@@ -93,7 +117,9 @@ class Lifecycle(RuleBasedStateMachine):
         held = claim(worker)
         if held is not None:
             assert held.run_id not in self.holders, "two workers hold one run"
-            assert (held.order == "cancel") == (held.concerns in self.accepted)
+            assert held.order == ("cancel" if held.concerns in self.accepted else None)
+            if held.kind in ("training", "fold"):
+                assert job_row(held.concerns).status in ("running", "cancelling"), "a paused job was claimed"
             self.holders[held.run_id] = held
             self.claims.append(held)
 
@@ -236,7 +262,8 @@ def _fail(held: Claim) -> None:
     do(lifecycle.inquiry_failed if held.kind == "trace" else lifecycle.fail, held, errors.Diverged())
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("database_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)], indirect=True)
 def test_no_order_of_acts_breaks_an_invariant(database_url: str) -> None:
     run_state_machine_as_test(
         Lifecycle,

@@ -61,7 +61,7 @@ def test_the_history_is_one_line_with_one_head() -> None:
     assert all(not isinstance(one.down_revision, tuple) for one in script.walk_revisions())
 
 
-def test_migrators_at_once_make_the_tables_once(empty_database_url: str) -> None:
+def test_f31_migrators_at_once_make_the_tables_once(empty_database_url: str) -> None:
     environment = clean_environment(BACKPROPD_DATABASE_URL=empty_database_url)
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     command = [sys.executable, "-c", MIGRATE]

@@ -217,3 +217,20 @@ def test_both_forms_of_a_file_url_are_the_same_folder(tmp_path: Path) -> None:
     Storage(f"file:{tmp_path}").put({"prj/aaa": b"x"})
 
     assert Storage(f"file://{tmp_path}").read("prj/aaa") == b"x"
+
+
+def test_what_was_being_written_when_its_process_died_is_removed_after_a_while(tmp_path: Path) -> None:
+    store = Storage(f"file:{tmp_path / 'stored'}")
+    die = "import os; from core.storage import Storage; import sys; s = Storage(sys.argv[1])\n"
+    die += "def pieces():\n    yield bytes(1 << 20)\n    os.kill(os.getpid(), 9)\n"
+    subprocess.run(
+        [sys.executable, "-c", die + "s._store.put('prj_1/' + 'a' * 64, pieces())", f"file:{tmp_path / 'stored'}"]
+    )
+    store.put({"prj_1/whole": b"whole"})
+    left = [file.name for file in (tmp_path / "stored" / "prj_1").iterdir() if file.name != "whole"]
+
+    assert store.remove_parts_older_than(60.0) == 0
+    assert store.remove_parts_older_than(-1.0) == 1
+
+    assert len(left) == 1
+    assert [file.name for file in (tmp_path / "stored" / "prj_1").iterdir()] == ["whole"]

@@ -38,6 +38,9 @@ class Listener:
     def say(self, message: FromChild) -> None:
         self.said.append(message)
 
+    def is_told(self) -> bool:
+        return self.stop_order() is not None
+
     def stop_order(self) -> StopOrder | None:
         return self.order if len(self.epochs) >= self.after_epochs else None
 

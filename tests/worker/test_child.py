@@ -155,7 +155,7 @@ def test_it_lives_in_limits_of_its_own(host: Host, tmp_path: Path, table: Read) 
     assert folder == str(tmp_path / "job")
 
 
-def test_a_job_too_large_for_its_memory_fails_and_does_not_crash(host: Host, tmp_path: Path, table: Read) -> None:
+def test_f24_a_job_too_large_for_its_memory_fails_and_does_not_crash(host: Host, tmp_path: Path, table: Read) -> None:
     wide = {"hidden": [8000, 8000]}
     order = order_for(tmp_path / "job", table, {"target": "kind", "network": wide, "training": {"epochs": 1}})
     pid = host.start(order, tmp_path / "job", memory=400 * MIB)
@@ -188,7 +188,7 @@ def test_a_killed_child_is_an_end_of_the_pipe_with_its_signal(host: Host, tmp_pa
     assert host.ask("bury", pid=pid) == "signal_9"
 
 
-def test_a_child_ends_when_its_supervisor_is_killed(own_host: Host, tmp_path: Path, table: Read) -> None:
+def test_f5_a_child_ends_when_its_supervisor_is_killed(own_host: Host, tmp_path: Path, table: Read) -> None:
     pid = own_host.start(_order(tmp_path / "job", table, 100_000), tmp_path / "job")
     own_host.hear(pid, "Logged")
 
@@ -221,7 +221,7 @@ def test_drain_leaves_a_checkpoint_to_go_on_from(host: Host, tmp_path: Path, tab
     host.ask("bury", pid=pid)
     assert (written["kind"], ending["kind"]) == ("CheckpointWritten", "Drained")
     files = sorted(file.name for file in (tmp_path / "job" / written["folder"]).iterdir())
-    assert files == ["state.json", "state.safetensors"]
+    assert files == ["best.safetensors", "state.json", "state.safetensors"]
 
 
 def test_a_message_is_json_and_never_holds_nan() -> None:

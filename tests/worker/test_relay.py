@@ -10,7 +10,7 @@ from core.lifecycle import Claim
 from tests.core import factories
 from tests.core.factories import claimed, do, events_of, expire
 from worker.relay import Relay
-from worker.trainer.messages import Logged
+from worker.trainer.messages import Logged, Phase
 
 
 @pytest.fixture
@@ -120,3 +120,37 @@ def test_a_rewound_log_hears_its_diagnoses_anew(held: Claim) -> None:
 
     rewound = [("rewound", 1), ("epoch", 2), ("diagnosis", 2)]
     assert _log(held) == [("epoch", 1), ("epoch", 2), ("diagnosis", 2), *rewound]
+
+
+HERE = {"torch": "2.13.0", "threads": 1, "cpu": "AVX2", "device": "cpu", "code": "1"}
+
+
+def _warnings(held: Claim) -> list[dict[str, Any]]:
+    return [event.data for event in events_of(held.run_id) if event.type == "warning"]
+
+
+def _say_fingerprint(held: Claim, before: dict[str, Any] | None, now: dict[str, Any]) -> None:
+    relay = Relay(held, 10, fingerprint=before)
+    relay.phase(Phase("loading_data", fingerprint=now))
+    relay.log(_epoch(1))
+    relay.write_out()
+
+
+def test_an_attempt_on_another_kind_of_machine_says_what_is_different(held: Claim) -> None:
+    again = _rescued(held)
+
+    _say_fingerprint(again, HERE, HERE | {"cpu": "AVX512", "threads": 2})
+
+    (warned,) = _warnings(again)
+    assert warned["code"] == "fingerprint_changed"
+    assert warned["evidence"] == {"cpu": ["AVX2", "AVX512"], "threads": [1, 2]}
+    assert "cpu AVX512 instead of AVX2" in warned["message"]
+
+
+def test_an_attempt_on_the_same_kind_of_machine_says_nothing(held: Claim) -> None:
+    _say_fingerprint(held, None, HERE)
+    again = _rescued(held)
+
+    _say_fingerprint(again, HERE, HERE)
+
+    assert _warnings(again) == []

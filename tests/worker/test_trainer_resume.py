@@ -208,3 +208,15 @@ def test_a_checkpoint_holds_no_pickle(tmp_path: Path) -> None:
 
     assert sorted(file.name for file in (tmp_path / "checkpoint").iterdir()) == ["state.json", "state.safetensors"]
     assert (tmp_path / "checkpoint" / "state.json").read_text().startswith("{")
+
+
+@pytest.mark.usefixtures("silent")
+def test_whoever_wants_a_word_has_it_after_the_batch_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "LOOK_SECONDS", 0.0)
+    spec = _spec("adam", "dropout")
+    state, asked = state_for(spec), iter([False, False, True])
+
+    said = next(fit(spec, TRAIN, VALIDATION, state, is_wanted=lambda: next(asked)))
+
+    assert isinstance(said, loop.StepDone)
+    assert (state.at.epoch, state.at.update) == (0, 3)

@@ -11,6 +11,7 @@ import rfc8785
 from safetensors.torch import save_file
 from torch import Tensor
 
+from core import faults
 from worker.trainer.order import TableOrder
 from worker.trainer.preprocessing import Preprocessing
 from worker.trainer.split import Parts
@@ -20,24 +21,31 @@ def write(
     folder: Path, order: TableOrder, preprocessing: Preprocessing, weights: Mapping[str, Mapping[str, Tensor]]
 ) -> None:
     """`weights` are tensors by name of the file: those that are kept, and others."""
+    faults.point("artifacts.before_write")
     folder.mkdir()
-    described = _canonical(preprocessing.model_dump(mode="json"))
-    (folder / "preprocessing.json").write_bytes(described)
+    (folder / "preprocessing.json").write_bytes(_canonical(preprocessing.model_dump(mode="json")))
     (folder / "spec.json").write_bytes(_canonical(order.spec.model_dump(mode="json")))
 
-    # safetensors writes its metadata in hash order: with more than one key the file's SHA-256 would be random.
-    header = {
-        "classes": preprocessing.target.classes,
-        "preprocessing_sha256": hashlib.sha256(described).hexdigest(),
-        "spec_version": order.spec.version,
-        "task": preprocessing.target.task,
-    }
     for file, tensors in weights.items():
         whole = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-        save_file(whole, folder / f"{file}.safetensors", metadata={"backpropd": _canonical(header).decode()})
+        save_file(whole, folder / f"{file}.safetensors", metadata=header_of(preprocessing, order.spec.version))
+
+
+def header_of(preprocessing: Preprocessing, spec_version: int) -> dict[str, str]:
+    """What a file of weights says of itself. One key: safetensors writes its metadata in hash order, and with more the
+    file's SHA-256 would be random.
+    """
+    header = {
+        "classes": preprocessing.target.classes,
+        "preprocessing_sha256": hashlib.sha256(_canonical(preprocessing.model_dump(mode="json"))).hexdigest(),
+        "spec_version": spec_version,
+        "task": preprocessing.target.task,
+    }
+    return {"backpropd": _canonical(header).decode()}
 
 
 def write_report(folder: Path, report: Mapping[str, Any], parts: Parts) -> None:
+    faults.point("artifacts.before_write")
     rows: dict[str, Any] = {
         "numbered_from": 0,
         "train": len(parts.train),

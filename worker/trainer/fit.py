@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from core import faults
 from core.spec import TrainingSpec
 from core.spec.network import Output
 from core.spec.optimizers import Lbfgs
@@ -38,6 +39,7 @@ from worker.trainer.vitals import Probe, Vitals
 
 STEP_SECONDS = 1.0  # between two signs of life in a long epoch
 FIRST_STEP_SECONDS = 0.1  # before the very first one
+LOOK_SECONDS = 0.05  # between two looks whether the listener wants a word
 
 Gradients = list[Tensor]
 Backpropagate = Callable[[Batch], tuple[Tensor, Tensor, Gradients]]
@@ -64,8 +66,10 @@ def fit(
     validation: Examples,
     state: TrainingState,
     scaling: TargetScaling | None = None,
+    is_wanted: Callable[[], bool] = lambda: False,
 ) -> Iterator[EpochDone | StepDone]:
-    """Trains from where `state` is to the end, and writes why it ended into `state.at.stop_reason`.
+    """Trains from where `state` is to the end, and writes why it ended into `state.at.stop_reason`. Where `is_wanted`
+    says so, it yields after the batch under way.
 
     `train_loss` is the mean loss of the rows as they were seen during the epoch, `valid_loss` that of the validation
     rows after it. Where the target is scaled, both are said in its own units, and sums and gradients are not. Where
@@ -97,7 +101,7 @@ def fit(
         length = Length(len(updates), min(len(updates) * training.epochs, training.steps or 2**63))
         network.train()
         _begin(state, spec, epoch, train)
-        started = spoke = time.monotonic()
+        started = spoke = looked = time.monotonic()
         started_at_step, vitals, rows_of_epoch = at.step, None, sum(map(len, updates))
 
         for batch in train.batches(updates, at.update):
@@ -114,9 +118,12 @@ def fit(
 
             is_last = at.update + 1 == len(updates) or at.step + 1 == training.steps
             silence = FIRST_STEP_SECONDS if started_at_step == 0 and vitals is None else STEP_SECONDS
-            speaks = not is_last and time.monotonic() - spoke >= silence
+            speaks = not is_last and (moment := time.monotonic()) - spoke >= silence
+            if not (is_last or speaks) and moment - looked >= LOOK_SECONDS:
+                speaks, looked = is_wanted(), moment
             if probing := is_last or speaks or at.step == 0:  # the first step says what the network began as
                 probe.before(gradients)
+            faults.point("train.before_update")
             clip(gradients, training)
             updater.step(gradients, lambda: _evaluate(backpropagate, batch, spec, epoch))  # noqa: B023 # 4 weight update
             limit_norms(limits)

@@ -16,6 +16,7 @@ from core.spec import TrainingSpec
 from core.spec.schedules import PlateauRate
 from core.spec.training import Stop
 from worker.trainer import processor, state
+from worker.trainer.artifacts import header_of
 from worker.trainer.device import device_of
 from worker.trainer.diagnosis import diagnose
 from worker.trainer.finish import best_of, diverged, fold_trained, is_refitted, write_artifacts
@@ -74,7 +75,7 @@ def train(order: TrainingOrder, channel: Channel) -> None:
         told_to = _follow(order, channel, now, prepared)
 
     if told_to == "drain":
-        _save_checkpoint(order, channel, now)
+        _save_checkpoint(order, channel, now, prepared)
         channel.say(Drained())
     elif now.offence is not None and (now.best is None or order.fold is not None):
         raise diverged(now, prepared)
@@ -102,7 +103,7 @@ def _follow(order: TrainingOrder, channel: Channel, now: TrainingState, prepared
     spec = _refit_spec(order.spec, now) if now.at.stage == "refit" else order.spec
     log_every = order.spec.training.log_every or 1
     _trace(spec, now, prepared)
-    for done in fit(spec, prepared.train, prepared.validation, now, prepared.target_scaling):
+    for done in fit(spec, prepared.train, prepared.validation, now, prepared.target_scaling, channel.is_told):
         match done:
             case EpochDone(facts, felt):
                 if now.at.epoch % log_every == 0 or now.at.stop_reason:
@@ -116,9 +117,10 @@ def _follow(order: TrainingOrder, channel: Channel, now: TrainingState, prepared
         if (told_to := channel.stop_order()) is not None and not now.at.stop_reason:
             return told_to
         if (began := time.monotonic()) - last_save >= wait and not now.at.stop_reason:
-            _save_checkpoint(order, channel, now)
+            _save_checkpoint(order, channel, now, prepared)
             last_save = time.monotonic()
-            wait = max(order.checkpoint_seconds, CHECKPOINT_COST * (last_save - began))
+            if order.checkpoint_seconds:
+                wait = max(order.checkpoint_seconds, CHECKPOINT_COST * (last_save - began))
     return None
 
 
@@ -163,11 +165,11 @@ def _refit_spec(spec: TrainingSpec, now: TrainingState) -> TrainingSpec:
     return spec.model_copy(update={"training": spec.training.model_copy(update=changed)})
 
 
-def _save_checkpoint(order: TrainingOrder, channel: Channel, now: TrainingState) -> None:
+def _save_checkpoint(order: TrainingOrder, channel: Channel, now: TrainingState, prepared: Prepared) -> None:
     """One that cannot be written now (the disk is full) is one less, and no failure."""
     folder = Path(order.folder) / f"checkpoint-{now.at.step}-{time.monotonic_ns()}"
     try:
-        state.save(now, folder)
+        state.save(now, folder, header_of(prepared.preprocessing, order.spec.version))
     except (OSError, SafetensorError) as error:
         shutil.rmtree(folder, ignore_errors=True)
         sys.stderr.write(f"a checkpoint could not be written: {type(error).__name__}\n")

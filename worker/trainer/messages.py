@@ -68,7 +68,7 @@ class NothingToKeep:
 
 @dataclass(frozen=True)
 class Drained:
-    """Told to make room: the last checkpoint is written, and another attempt will go on from it."""
+    """Told to make room: the last checkpoint is written, and another attempt will go on from it, at once or later."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ FromChild = (
 
 @dataclass(frozen=True)
 class Stop:
-    """End at the next step: `cancel` keeps the best weights so far, `cancel_keep_last` the last ones, `drain` writes a
+    """End after this batch: `cancel` keeps the best weights so far, `cancel_keep_last` the last ones, `drain` writes a
     checkpoint to go on from."""
 
     order: StopOrder
@@ -127,6 +127,9 @@ class Channel(Protocol):
     """The child's end of the pipe."""
 
     def say(self, message: FromChild) -> None: ...
+
+    def is_told(self) -> bool:
+        """Whether the supervisor has asked for something: `stop_order` will say what."""
 
     def stop_order(self) -> StopOrder | None:
         """What the supervisor has asked for, without waiting."""

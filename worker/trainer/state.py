@@ -16,13 +16,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from core import faults
 from worker.trainer.course import Course, course_of
 from worker.trainer.device import noise_state
 from worker.trainer.network import Network
 from worker.trainer.optimizers import Updater
 from worker.trainer.schedules import Plateau
 
-TENSORS, FACTS = "state.safetensors", "state.json"
+TENSORS, BEST, FACTS = "state.safetensors", "best.safetensors", "state.json"
 
 
 @dataclass
@@ -102,12 +103,15 @@ class TrainingState:
             return {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
 
 
-def save(state: TrainingState, folder: Path) -> None:
-    """Writes a checkpoint into a new folder, and makes it lasting."""
+def save(state: TrainingState, folder: Path, header: dict[str, str] | None = None) -> None:
+    """Writes a checkpoint into a new folder, and makes it lasting.
+
+    The best weights are a file of their own, as that of the artifacts with its `header`: they are asked for while the
+    job runs.
+    """
     tensors = {f"network.{name}": tensor for name, tensor in state.network.state_dict().items()}
     tensors |= {f"updater.{name}": tensor for name, tensor in state.updater.state().items()}
     tensors |= {f"average.{place}": tensor for place, tensor in enumerate(state.average or ())}
-    tensors |= {f"best.{name}": tensor for name, tensor in (state.best.weights if state.best else {}).items()}
     tensors |= {f"seen.{place}": tensor for place, tensor in enumerate(state.seen if state.at.update else ())}
     tensors |= {"noise": noise_state(next(state.network.parameters()).device)}
     best = {"epoch": state.best.epoch, "value": state.best.value} if state.best else None
@@ -120,12 +124,18 @@ def save(state: TrainingState, folder: Path) -> None:
         "traces": state.traces,
     }
 
+    faults.point("checkpoint.before_write")
     folder.mkdir()
     save_file({name: tensor.detach().contiguous() for name, tensor in _apart(tensors).items()}, folder / TENSORS)
+    faults.point("checkpoint.between_files")
+    if state.best is not None:
+        whole = {name: tensor.detach().contiguous() for name, tensor in state.best.weights.items()}
+        save_file(whole, folder / BEST, metadata=header)
     (folder / FACTS).write_text(json.dumps(facts))
-    for name in (TENSORS, FACTS):
-        with (folder / name).open("rb") as file:
+    for written in folder.iterdir():
+        with written.open("rb") as file:
             os.fsync(file.fileno())
+    faults.point("checkpoint.after_write")
 
 
 def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -158,7 +168,7 @@ def restore(state: TrainingState, folder: Path) -> None:
     for place, tensor in enumerate(state.average or ()):
         tensor.copy_(tensors[f"average.{place}"])
     if facts["best"] is not None:
-        state.best = Best(**facts["best"], weights=part("best."))
+        state.best = Best(**facts["best"], weights=load_file(folder / BEST))
     state.noise = tensors["noise"]
     state.seen = [tensors[f"seen.{place}"] for place in range(sum(name.startswith("seen.") for name in tensors))]
     state.at = Counters(**facts["at"])
