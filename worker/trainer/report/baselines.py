@@ -19,7 +19,7 @@ from worker.trainer.thresholds import EVEN, best_threshold
 
 MOST_ROWS = 5_000  # of the training rows, for the linear model
 MOST_NUMBERS = 1_000_000  # rows x features of it: 4 MB
-MOST_MULTIPLICATIONS = 100_000_000  # rows x features x outputs x iterations of the logistic regression: 30 ms of a core
+MOST_MULTIPLICATIONS = 60_000_000  # rows x features x outputs x iterations of the logistic regression: 30 ms of a core
 MOST_OF_RIDGE = 300_000_000  # rows x features x features: 20 ms
 ITERATIONS, FEWEST_ITERATIONS = 100, 20  # of the logistic regression: scikit-learn's most
 FEWEST_ROWS = 500  # where there are more, a linear model of less is none to be compared with
