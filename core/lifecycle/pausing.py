@@ -39,8 +39,8 @@ def request_pause(session: Session, project_id: str, job_id: str, *, force: bool
         rest(session, run.id, job_id)
     for _ in queued:
         count(session, project_id, "queued", "waiting")
+    session.refresh(job)  # as it is now: once committed, it may end before it is read
     commit(session, "pause")
-    session.refresh(job)
     return job
 
 
@@ -66,8 +66,8 @@ def resume(session: Session, project_id: str, job_id: str) -> Job:
     log(session, run.id, [event] if moved else [])
     for _ in due:
         enter_queue(session, project_id)
-    commit(session, "resume")
     session.refresh(job)
+    commit(session, "resume")
     return job
 
 
