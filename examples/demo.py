@@ -76,6 +76,9 @@ def main() -> int:
 def run(http: httpx2.Client, seen: list[Row], held_back: list[Row]) -> list[str]:
     """Uploads, trains, downloads and checks; returns the names of the checks that did not hold."""
     dataset = answer(http.post("/v1/datasets", files={"file": (PENGUINS.name, as_csv(seen), "text/csv")}))
+    while dataset["status"] == "processing":  # a worker that has just been started on a busy machine
+        dataset = answer(http.get(f"/v1/datasets/{dataset['id']}"))
+        time.sleep(0.1)
     console.print(f"uploaded   {dataset['rows']} of {len(seen) + len(held_back)} penguins as {dataset['id']}")
     console.print(f"held back  {len(held_back)} rows, drawn at random: the server never sees them")
 

@@ -22,7 +22,7 @@ PER_CALL = 1_000
 Rows = list[dict[str, Any]]
 
 
-@pytest.mark.parametrize("name", FEW)
+@pytest.mark.parametrize("name", FEW[1:3])
 def test_the_api_and_the_files_predict_the_same_for_every_row_of_a_real_table(
     serve: Serve, tmp_path: Path, name: str
 ) -> None:
@@ -30,7 +30,7 @@ def test_the_api_and_the_files_predict_the_same_for_every_row_of_a_real_table(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in FEW])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in FEW[1:3]])
 def test_the_api_and_the_files_predict_the_same_for_every_row_of_all_real_tables(
     serve: Serve, tmp_path: Path, name: str
 ) -> None:

@@ -131,6 +131,7 @@ def test_f5_a_job_survives_the_death_of_its_worker(breakable: Serve, undisturbed
     assert not training.is_running()
 
 
+@pytest.mark.long
 def test_a_cross_validation_survives_the_death_of_its_worker_in_mid_fold(breakable: Serve) -> None:
     dataset_id = breakable.upload(PENGUINS)["id"]
     spec = SPEC | {"split": {"folds": 3}, "training": SPEC["training"] | {"epochs": 150}}
@@ -182,6 +183,7 @@ def test_the_sweeper_is_started_again(breakable: Serve) -> None:
     wait_until(lambda: [one for one in breakable.children("sweeper") if one.pid != first.pid], 10, "another sweeper")
 
 
+@pytest.mark.long
 def test_f7_a_job_goes_on_at_the_next_serve_after_a_clean_stop(breakable: Serve, undisturbed: dict[str, Any]) -> None:
     job_id = _job_in_the_middle(breakable)
     processes = [psutil.Process(breakable.process.pid), *psutil.Process(breakable.process.pid).children(recursive=True)]  # type: ignore[union-attr]
@@ -196,6 +198,7 @@ def test_f7_a_job_goes_on_at_the_next_serve_after_a_clean_stop(breakable: Serve,
     assert [one["outcome"] for one in ended["attempts"]] == ["interrupted", "succeeded"]
 
 
+@pytest.mark.long
 def test_f5_a_job_goes_on_at_the_next_serve_after_kill_9(breakable: Serve, undisturbed: dict[str, Any]) -> None:
     job_id = _job_in_the_middle(breakable)
     assert breakable.process is not None

@@ -29,7 +29,7 @@ from worker.trainer.messages import ARTIFACTS, CheckpointWritten, Drained, Train
 from worker.trainer.order import TrainingOrder
 
 DRAWN = draw(500)
-IN_EVERY_RUN = 60
+IN_EVERY_RUN = 30
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked")  # tensors that no step moves
 FILES = {"weights.safetensors", "preprocessing.json", "spec.json", "report.json"}
 THAT_PREDICT = {"network.onnx", "network.py", "score_numpy.py"}

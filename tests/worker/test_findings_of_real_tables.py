@@ -56,6 +56,7 @@ def said(tmp_path_factory: pytest.TempPathFactory, frames: dict[str, pd.DataFram
     }
 
 
+@pytest.mark.long
 def test_of_thirty_real_tables_hardly_anything_is_said_that_is_not_so(
     frames: dict[str, pd.DataFrame], said: dict[str, set[Finding]]
 ) -> None:
@@ -67,6 +68,7 @@ def test_of_thirty_real_tables_hardly_anything_is_said_that_is_not_so(
     assert len(false) <= FALSE_AT_MOST, false
 
 
+@pytest.mark.long
 def test_what_is_true_of_them_is_said(frames: dict[str, pd.DataFrame], said: dict[str, set[Finding]]) -> None:
     """The test above would be content with silence."""
     constant = {

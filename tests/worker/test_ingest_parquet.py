@@ -167,7 +167,7 @@ def test_a_flipped_bit_is_a_refusal_or_a_good_read(tmp_path: Path) -> None:
     generator = random.Random(0)
     outcomes = {"refused": 0, "read": 0}
 
-    for flip in range(300):
+    for flip in range(150):
         broken = bytearray(data)
         broken[generator.randrange(len(data))] ^= 1 << generator.randrange(8)
         try:
@@ -178,8 +178,8 @@ def test_a_flipped_bit_is_a_refusal_or_a_good_read(tmp_path: Path) -> None:
             outcomes["read"] += 1
             assert table.rows > 0
 
-    assert outcomes["refused"] > 50
-    assert outcomes["read"] > 10
+    assert outcomes["refused"] > 25
+    assert outcomes["read"] > 5
 
 
 def test_the_reader_cannot_leave_its_folder(tmp_path: Path) -> None:

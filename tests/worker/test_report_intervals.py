@@ -116,6 +116,7 @@ def test_a_class_that_no_row_has_is_counted_as_scikit_learn_counts_it() -> None:
 # --- spread -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("name", CASES)
 def test_the_spread_is_that_of_a_bootstrap(name: str, weighted: bool) -> None:
@@ -256,6 +257,7 @@ def test_intervals_of_95_percent_cover_the_true_score_in_90_to_98_of_100_resampl
     assert {name: count for name, count in held.items() if not 90 <= count <= 98} == {}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("target", TARGETS)
 def test_over_many_resamples_they_cover_it_as_often_as_they_say(large: dict[str, Judged], target: str) -> None:
     held = _covered(large[target], 500, seed=1)

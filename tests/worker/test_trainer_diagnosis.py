@@ -86,6 +86,7 @@ def test_each_code_is_planted() -> None:
     assert len(HEALTHY) == len(HELD_OUT_HEALTHY) == 30
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", ONE_OF_EACH, ids=lambda case: case.name)
 def test_a_planted_fault_is_named_and_its_patch_lowers_valid_loss(tmp_path: Path, case: Case) -> None:
     table, sick = _case(tmp_path, case)

@@ -60,6 +60,7 @@ def literal_with(file: str, word: str) -> re.Match[str]:
     return next(one for one in found if f'"{word}"' in one[0])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("file", "word", "builder"),
     [
