@@ -162,12 +162,13 @@ def test_random_bytes_are_malformed(tmp_path: Path, seed: int) -> None:
         read(tmp_path / "framed", b"PAR1" + noise + b"PAR1", "parquet")
 
 
-def test_a_flipped_bit_is_a_refusal_or_a_good_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("flips", [150, pytest.param(300, marks=pytest.mark.long)])
+def test_a_flipped_bit_is_a_refusal_or_a_good_read(tmp_path: Path, flips: int) -> None:
     data = _parquet(tmp_path, "x, x / 3 AS d, 'v' || x % 3 AS v, [x] AS l, DATE '2020-01-01' AS da, x % 2 = 0 AS b")
     generator = random.Random(0)
     outcomes = {"refused": 0, "read": 0}
 
-    for flip in range(150):
+    for flip in range(flips):
         broken = bytearray(data)
         broken[generator.randrange(len(data))] ^= 1 << generator.randrange(8)
         try:
@@ -178,8 +179,8 @@ def test_a_flipped_bit_is_a_refusal_or_a_good_read(tmp_path: Path) -> None:
             outcomes["read"] += 1
             assert table.rows > 0
 
-    assert outcomes["refused"] > 25
-    assert outcomes["read"] > 5
+    assert outcomes["refused"] > flips // 6
+    assert outcomes["read"] > flips // 30
 
 
 def test_the_reader_cannot_leave_its_folder(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from core import errors
 from tests.worker.stored import MISSING_MOMENT, fitted_of, order_of
-from worker.trainer.order import Beginning
+from worker.trainer.order import Beginning, TableColumn, TrainingOrder
 from worker.trainer.preparation import prepare
 from worker.trainer.preprocessing import (
     Affine,
@@ -469,3 +469,42 @@ def test_a_number_without_scaling_is_left_as_it_is(tmp_path: Path) -> None:
 
     assert isinstance(fitted.inputs[0], NumberInput)
     assert fitted.inputs[0].scaling == Affine(center=0.0, scale=1.0)
+
+
+# --- the arrays that are read -----------------------------------------------------------------------------------------
+
+
+def _stored_by(order: TrainingOrder, values: NDArray[np.float32]) -> tuple[Table, TableColumn]:
+    """A table whose numbers are these, (columns, rows), and its first column."""
+    column = order.column("x").model_copy(update={"number_row": 0})
+    numbers = str(Path(order.folder) / "other.npy")
+    np.save(numbers, values)
+    return Table(order.model_copy(update={"numbers": numbers})), column
+
+
+def test_a_column_that_is_cut_off_is_not_taken_for_whole(tmp_path: Path) -> None:
+    order = order_of(tmp_path / "job", {"x": [1.0, 2.0, 3.0] * 20, "y": ["a", "b", "b"] * 20}, {"target": "y"})
+    table, column = _stored_by(order, np.arange(60, dtype=np.float32)[None])
+    with (Path(order.folder) / "other.npy").open("r+b") as file:
+        file.truncate(file.seek(0, 2) - 4)
+
+    with pytest.raises(EOFError, match="row 0"):
+        table.number(column)
+
+
+@pytest.mark.long
+def test_a_column_of_more_than_two_gibibytes_is_read_to_its_end(tmp_path: Path) -> None:
+    order = order_of(tmp_path / "job", {"x": [1.0, 2.0, 3.0] * 20, "y": ["a", "b", "b"] * 20}, {"target": "y"})
+    _, column = _stored_by(order, np.zeros((1, 1), np.float32))
+    rows = 2**29 + 1000  # 4 bytes each; a sparse file
+    numbers = tmp_path / "large.npy"
+    stored = np.lib.format.open_memmap(numbers, "w+", np.float32, (1, rows))
+    stored[0, -1] = 7
+    stored.flush()
+    del stored
+
+    values = Table(order.model_copy(update={"numbers": str(numbers)})).number(column)
+
+    assert len(values) == rows
+    assert values[-1] == 7
+    assert values[:1000].max() == 0

@@ -33,9 +33,8 @@ class Table:
         """`most` rows from the first on, or all. A column is a new array each time, which may be overwritten."""
         self._order = order
         self._most = most
-        self._headers: dict[
-            str, tuple[int, int, np.dtype[Any]]
-        ] = {}  # of each file: where it ends, columns' length, type
+        # Of each file: where the header ends, the length of a column, its type.
+        self._headers: dict[str, tuple[int, int, np.dtype[Any]]] = {}
 
     def number(self, column: TableColumn, component: int = 0) -> Floats:
         """Missing is NaN. Of a vector, one component."""
@@ -72,9 +71,11 @@ class Table:
         values = np.empty(length if self._most is None else min(length, self._most), kind)
         file_number = os.open(path, os.O_RDONLY)  # a file of Python's takes as long as what is read of it
         try:
-            count = os.preadv(file_number, [values.data], begin + row * length * kind.itemsize)
+            rest, at = values.view(np.uint8), begin + row * length * kind.itemsize
+            while len(rest):  # one call reads 2 GiB at most
+                if not (count := os.preadv(file_number, [rest.data], at)):
+                    raise EOFError(f"row {row} of {path} is cut off")
+                rest, at = rest[count:], at + count
         finally:
             os.close(file_number)
-        if count != values.nbytes:
-            raise EOFError(f"row {row} of {path} is cut off")
         return values
