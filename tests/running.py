@@ -3,10 +3,12 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -164,6 +166,30 @@ class Serve(Api):
     def child(self, name: str) -> psutil.Process:
         found: list[psutil.Process] = wait_until(lambda: self.children(name), 20, f"a process {name}")
         return found[0]
+
+    def freeze(self, process: psutil.Process) -> None:
+        """SIGSTOP, between two writes: one frozen in the middle of a write on SQLite keeps all others from writing
+        until it goes on (docs/reliability.md), and no other could take over what it holds.
+        """
+
+        def frozen_outside_a_write() -> bool:
+            process.send_signal(signal.SIGSTOP)
+            wait_until(lambda: process.status() == psutil.STATUS_STOPPED, 10, "the freeze")
+            if self._can_be_written():
+                return True
+            process.send_signal(signal.SIGCONT)
+            return False
+
+        wait_until(frozen_outside_a_write, 20, "a freeze between two writes")
+
+    def _can_be_written(self) -> bool:
+        with closing(sqlite3.connect(self.data_dir / "backpropd.sqlite3", timeout=2, isolation_level=None)) as own:
+            try:
+                own.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                return False
+            own.execute("ROLLBACK")
+            return True
 
 
 def _is_forkserver(process: psutil.Process) -> bool:

@@ -87,7 +87,7 @@ def test_f6_a_zombie_writes_nothing(tmp_path: Path) -> None:
         zombie = serve.child("worker")
         children = zombie.children(recursive=True)
 
-        zombie.send_signal(signal.SIGSTOP)
+        serve.freeze(zombie)
         with another_worker(serve, **SHORT_LEASE):
             wait_until(lambda: len(serve.job(job_id)["attempts"]) == 2, 30, "the second attempt")
             taken_over = next(event["seq"] for event in serve.events(job_id) if event["attempt"] == 2)
