@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import orjson
 from pydantic import BaseModel, Field
 from pydantic_core import to_json
 
@@ -92,14 +93,14 @@ def as_rows(scores: Scores, said: dict[str, Any], warnings: Warnings, heads: dic
     for place, prediction in enumerate(found):
         prediction["warnings"] = by_row.get(place, [])
     answer = {**heads, "predictions": found, **({"omitted_warnings": omitted} if omitted else {})}
-    return to_json(answer, inf_nan_mode="null")
+    return _json(answer)
 
 
 def as_lines(scores: Scores, said: dict[str, Any], warnings: Warnings) -> bytes:
     """A prediction a line."""
     by_row, _ = warnings.by_row()
     return b"".join(
-        to_json({**prediction, "warnings": by_row.get(place, [])}, inf_nan_mode="null") + b"\n"
+        _json({**prediction, "warnings": by_row.get(place, [])}) + b"\n"
         for place, prediction in enumerate(_each(scores, said))
     )
 
@@ -117,7 +118,15 @@ def as_columns(scores: Scores, said: dict[str, Any], warnings: Warnings, heads: 
     if said["quantiles"]:
         found["quantiles"] = said["quantiles"]
     name = "values" if said["scores"] == "quantiles" else said["scores"]
-    return to_json({**heads, **found, name: scores.rows, "warnings": warnings.summary()}, inf_nan_mode="null")
+    return _json({**heads, **found, name: scores.rows, "warnings": warnings.summary()})
+
+
+def _json(answer: dict[str, Any]) -> bytes:
+    """What is not finite as null. orjson takes a third of the time, and refuses whole numbers of more than 64 bits."""
+    try:
+        return orjson.dumps(answer)
+    except TypeError:
+        return to_json(answer, inf_nan_mode="null")
 
 
 def _each(scores: Scores, said: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """Jobs: one training of one spec on one dataset."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -46,6 +47,20 @@ class AttemptRead(BaseModel):
     ended_at: datetime | None
 
 
+class QueueRead(BaseModel):
+    """Why the job is not running yet."""
+
+    reason: lifecycle.QueueReason = Field(
+        description="`dataset`: it is still being read. `retry`: its training process died, and is started again at "
+        "`until`. `no_worker`: none is there. `no_worker_large_enough`: none has `memory_bytes`. `no_free_slot`, "
+        "`no_free_memory`: all that could hold it are busy. `its_turn_comes`: a worker is about to take it, or those "
+        "before it."
+    )
+    ahead: int = Field(description="Trainings that would be taken before it, by all that is known now.")
+    until: datetime | None
+    memory_bytes: int = Field(description="What it reserves on its worker.")
+
+
 class JobRead(BaseModel):
     id: str
     name: str | None
@@ -58,6 +73,9 @@ class JobRead(BaseModel):
     finished: bool
     phase: str | None = Field(description="More than `status` says; new phases may appear.")
     stop_reason: str | None
+    queue: QueueRead | None = Field(
+        description="Of a job that is `queued`, when it is read; not in the answer to a submit."
+    )
     progress: dict[str, Any] = Field(
         description="epoch, epochs, step, fraction, eta_seconds; with folds of all their networks and the last together"
     )
@@ -83,15 +101,19 @@ class JobRead(BaseModel):
     links: dict[str, str]
 
     @classmethod
-    def of(cls, row: Job, attempts: list[AttemptRead], folds: list[Fold]) -> "JobRead":
+    def of(
+        cls, row: Job, attempts: list[AttemptRead], folds: list[Fold], waiting: lifecycle.Waiting | None = None
+    ) -> "JobRead":
         self = f"/v1/jobs/{row.id}"
         named = {value: name for name, value in PRIORITIES.items()}
-        own = {"attempts", "finished", "metadata", "links", "warnings", "priority", "start_from", "cross_validation"}
+        made = {"attempts", "finished", "links", "metadata", "priority", "queue", "warnings"}
+        made |= {"cross_validation", "start_from"}
         start = row.start and {field: row.start[field] for field in StartFrom.model_fields}
         return cls(
-            **{field: getattr(row, field) for field in cls.model_fields if field not in own},
+            **{field: getattr(row, field) for field in cls.model_fields if field not in made},
             finished=row.status in lifecycle.TERMINAL,
             warnings=[Warning.model_validate(warning) for warning in row.warnings],
+            queue=None if waiting is None else QueueRead(**asdict(waiting)),
             attempts=attempts,
             cross_validation=summary(folds),
             metadata=row.annotations,
@@ -100,6 +122,7 @@ class JobRead(BaseModel):
             links={
                 "self": self,
                 "events": f"{self}/events",
+                "logs": f"{self}/logs",
                 "artifacts": f"{self}/artifacts",
                 "weights": f"{self}/weights",
                 "cancel": f"{self}/cancel",
@@ -141,7 +164,9 @@ def _with_folds_and_attempts(session: Session, jobs: Sequence[Job]) -> list[JobR
         job_id, fold = number_of.get(subject_id, (subject_id, None))
         facts = {field: getattr(attempt, field) for field in AttemptRead.model_fields if field != "fold"}
         attempts.setdefault(job_id, []).append(AttemptRead(fold=fold, **facts))
-    return [JobRead.of(job, attempts.get(job.id, []), folds.get(job.id, [])) for job in jobs]
+    queued = [job.id for job in jobs if job.status == "queued"]
+    waiting = lifecycle.why_queued(session, queued) if queued else {}
+    return [JobRead.of(job, attempts.get(job.id, []), folds.get(job.id, []), waiting.get(job.id)) for job in jobs]
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from api import (
     specs,
     submissions,
     traces,
+    transcripts,
 )
 from api.requests import Requests
 from api.waiting import waker
@@ -92,6 +93,7 @@ for routes in (
     clones,
     events,
     artifacts,
+    transcripts,
     traces,
     predictions,
     predictors,

@@ -562,6 +562,12 @@ class OutOfMemory(Problem):
     status = 422
 
 
+class DeadlineExceeded(Problem):
+    """The job was worked on for as long as this server allows; `training.stop.max_seconds` ends one well before it."""
+
+    status = 422
+
+
 class WorkerCrashed(Problem):
     """The training process died again and again; the job was given up."""
 

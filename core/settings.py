@@ -92,6 +92,12 @@ class Settings(BaseSettings):
         gt=0,
         description="A training process that has said nothing for this long is killed and counted as a failure.",
     )
+    max_job_seconds: Annotated[float, Field(gt=0)] | None = Field(
+        default=None,
+        description="A job that has been worked on for this long fails with `deadline_exceeded`, whatever its spec "
+        "says, and keeps its best weights. Waiting and pauses do not count; each fold counts for itself. "
+        "By default there is no such limit.",
+    )
     checkpoint_seconds: float = Field(
         default=5.0,
         ge=0,

@@ -246,6 +246,15 @@ class Attempt(Row):
     ended_at: Mapped[datetime | None]
 
 
+class Transcript(Row):
+    """What the training process of an attempt wrote to its standard output and error: the end of it."""
+
+    __tablename__ = "transcripts"
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    attempt: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str]
+
+
 class Event(Row):
     __tablename__ = "events"
     run_id: Mapped[str] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)

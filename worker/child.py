@@ -1,5 +1,6 @@
 """Child processes, seen from their supervisor: forked in milliseconds from a server that has torch loaded already."""
 
+import faulthandler
 import multiprocessing
 import os
 import sys
@@ -12,6 +13,8 @@ from typing import Any
 
 from core import faults
 from worker.trainer.messages import MAX_MESSAGE, Stop, StopOrder, decode, encode
+
+SAID_BYTES = 256 * 1024  # that are kept of what it writes: the last ones
 
 _starting = threading.Lock()
 _context = multiprocessing.get_context("forkserver")
@@ -58,8 +61,9 @@ class Child:
 
     def __init__(self, order: str, memory_bytes: int, folder: str) -> None:
         self._connection, its_end = _context.Pipe()
+        self._output, its_output = _context.Pipe(duplex=False)
         self._process = _context.Process(
-            target=_enter, args=(its_end, order, memory_bytes, folder, faults.armed()), daemon=True
+            target=_enter, args=(its_end, its_output, order, memory_bytes, folder, faults.armed()), daemon=True
         )
         with _starting:
             if not _is_running():
@@ -67,6 +71,10 @@ class Child:
             self._process.start()
         self._died: str | None = None
         its_end.close()  # or its death would never be seen as the end of the pipe
+        its_output.close()
+        self._written = bytearray()
+        self._listener = threading.Thread(target=self._listen, name=f"output-of-{self.pid}", daemon=True)
+        self._listener.start()
 
     @property
     def pid(self) -> int | None:
@@ -86,6 +94,12 @@ class Child:
         except (ConnectionError, OSError) as error:
             raise EOFError from error
 
+    def _listen(self) -> None:
+        """Reads what it writes at once, whatever that is: a full pipe would make it wait."""
+        while piece := os.read(self._output.fileno(), 65_536):
+            self._written += piece
+            del self._written[:-SAID_BYTES]
+
     def tell(self, order: StopOrder) -> None:
         faults.point("pipe.before_tell")
         try:
@@ -96,6 +110,10 @@ class Child:
     def kill(self) -> None:
         if self._died is None:
             self._process.kill()
+
+    def written(self) -> str:
+        """The end of what it wrote to its standard output and error; whole when it is buried."""
+        return self._written.decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
 
     def bury(self) -> str:
         """Waits for the end of the process, and says how it died."""
@@ -108,11 +126,19 @@ class Child:
         code = self._process.exitcode
         self._process.close()
         self._connection.close()
+        self._listener.join()  # it has read the end
+        self._output.close()
         self._died = f"signal_{-code}" if code is not None and code < 0 else f"exit_{code}"
         return self._died
 
 
-def _enter(connection: Connection, order: str, memory_bytes: int, folder: str, fault: str | None) -> None:
+def _enter(
+    connection: Connection, output: Connection, order: str, memory_bytes: int, folder: str, fault: str | None
+) -> None:
+    for standard in (1, 2):
+        os.dup2(output.fileno(), standard)
+    output.close()
+    faulthandler.enable()  # where it was when it died of a signal, as far as Python knows
     faults.arm(fault)  # its environment says nothing of it
     from worker.sandbox import enter  # torch: only ever in the child
 

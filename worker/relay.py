@@ -59,6 +59,7 @@ class Relay:
         self._logged: Known | None = Known() if claim.attempt == 1 else None
         self._flushed_epoch = False
         self.order: str | None = claim.order
+        self.transcript = ""  # what the training process wrote, when it has ended
 
     @property
     def is_full(self) -> bool:

@@ -56,16 +56,26 @@ class CutOff:
 
 
 @dataclass(frozen=True)
+class Overdue:
+    """The child was killed because its job may not take any longer, and it had not ended by itself when it was told."""
+
+
+@dataclass(frozen=True)
 class Shelved:
     """The worker stops or the job shall pause, and the child made no room in time: its last checkpoint has to do."""
 
 
-Outcome = Trained | FoldTrained | NothingToKeep | Drained | Ingested | Answered | Failed | Died | CutOff | Shelved
+Outcome = (
+    Trained | FoldTrained | NothingToKeep | Drained | Ingested | Answered | Failed | Died | CutOff | Overdue | Shelved
+)
 
 
 def settle(claim: Claim, outcome: Outcome, relay: Relay, folder: Path) -> None:
     """Ends the claim as the outcome says. Raises `Fenced`; whatever else it raises, it may be called again."""
     relay.write_out()
+    if relay.transcript and claim.kind in ("training", "fold"):
+        with database.writing() as session:
+            lifecycle.keep_transcript(session, claim, relay.transcript)
     match outcome:
         case Trained():
             _store_artifacts(claim, outcome, folder)
@@ -84,6 +94,8 @@ def settle(claim: Claim, outcome: Outcome, relay: Relay, folder: Path) -> None:
                 lifecycle.succeed(session, claim, "user_cancel", [])
         case Failed():
             give_up(claim, _problem(outcome))
+        case Overdue():
+            give_up(claim, errors.DeadlineExceeded())
         case Drained() | Shelved():
             with database.writing() as session:
                 lifecycle.release(session, claim, "worker_stopped" if slots.draining.is_set() else "paused")

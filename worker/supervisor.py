@@ -5,6 +5,7 @@ became of it. Outcomes are values. Whoever loses the claim on the way (`Fenced`)
 """
 
 import errno
+import math
 import shutil
 import time
 from collections.abc import Callable
@@ -25,12 +26,13 @@ from worker.child import Child
 from worker.layout import cancel_order, lay_out, private_folder
 from worker.lease import Lease
 from worker.relay import Relay
-from worker.settling import CutOff, Died, Outcome, Shelved, give_back, give_up, settle
+from worker.settling import CutOff, Died, Outcome, Overdue, Shelved, give_back, give_up, settle
 from worker.slots import slots
 from worker.trainer.messages import CheckpointWritten, Logged, Phase, StopOrder
 
 Done = TypeVar("Done")
 
+LOGGED_CHARACTERS = 4000  # of what a child wrote; all that is kept of it can be read over the API
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)  # on this machine's disk
 
 
@@ -58,7 +60,8 @@ def supervise(claim: Claim) -> None:
 def _work_on(claim: Claim, lease: Lease, folder: Path) -> None:
     try:
         order, relay = _until_it_works(lambda: lay_out(claim, folder), lease)
-        outcome = _follow(claim, lease, relay, order, folder)
+        given = _Orders(must_end_at=_until_it_works(lambda: _must_end_at(claim), lease))
+        outcome = _follow(claim, lease, relay, order, folder, given)
         logger().info("run_followed", outcome=type(outcome).__name__)
         _until_it_works(lambda: settle(claim, outcome, relay, folder), lease)
     except Fenced:
@@ -96,13 +99,22 @@ def _until_it_works(act: Callable[[], Done], lease: Lease) -> Done:
 
 @dataclass
 class _Orders:
-    """What the child was told, and until when it has time."""
+    """What the child was told, and until when it has time, by the monotonic clock."""
 
+    must_end_at: float
     told: set[str] = field(default_factory=set)
     drain_until: float = 0.0
 
 
-def _follow(claim: Claim, lease: Lease, relay: Relay, order: str, folder: Path) -> Outcome:
+def _must_end_at(claim: Claim) -> float:
+    """When this job has been worked on for as long as a job may be."""
+    if settings.max_job_seconds is None or claim.kind not in ("training", "fold"):
+        return math.inf
+    with database.reading() as session:
+        return time.monotonic() + settings.max_job_seconds - lifecycle.seconds_worked(session, claim)
+
+
+def _follow(claim: Claim, lease: Lease, relay: Relay, order: str, folder: Path, given: _Orders) -> Outcome:
     """Starts the child and relays what it says, until it ends or has to be ended."""
     faults.point("child.before_start")
     try:
@@ -110,7 +122,7 @@ def _follow(claim: Claim, lease: Lease, relay: Relay, order: str, folder: Path) 
         child = Child(order, limit, str(folder))
     except (OSError, EOFError) as error:  # the forkserver can die at any moment of this
         return Died(f"not_started_{type(error).__name__}")
-    given, last_word = _Orders(), time.monotonic()
+    last_word = time.monotonic()
     try:
         faults.point("child.after_start")
         while True:
@@ -137,6 +149,9 @@ def _follow(claim: Claim, lease: Lease, relay: Relay, order: str, folder: Path) 
     finally:
         child.kill()
         logger().debug("child_ended", how=child.bury())
+        if written := child.written():
+            logger().warning("child_wrote", text=written[-LOGGED_CHARACTERS:])
+            relay.transcript = written
 
 
 def _hear(claim: Claim, relay: Relay, message: Any, folder: Path) -> Outcome | None:
@@ -163,6 +178,13 @@ def _obey(claim: Claim, relay: Relay, child: Child, given: _Orders) -> Outcome |
         if _is_overdue(claim):
             child.kill()
             return CutOff() if relay.order == "cancel" else Shelved()
+    if (overdue := time.monotonic() - given.must_end_at) > 0:
+        if "deadline" not in given.told:
+            child.tell("deadline")
+            given.told.add("deadline")
+        elif overdue > settings.cancel_grace_seconds:
+            child.kill()
+            return Overdue()
     if slots.draining.is_set():
         if "drain" not in given.told:
             child.tell("drain")

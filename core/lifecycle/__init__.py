@@ -16,12 +16,13 @@ from core.lifecycle.datasets import dataset_invalid, dataset_ready
 from core.lifecycle.deleting import delete_job
 from core.lifecycle.ending import crash, fail, release, succeed
 from core.lifecycle.folds import fold_trained
-from core.lifecycle.holding import orders, record, renew, save_checkpoint
+from core.lifecycle.holding import keep_transcript, orders, record, renew, save_checkpoint, seconds_worked
 from core.lifecycle.inquiries import forget_inquiries, inquiry_answered, inquiry_failed, submit_inquiry
 from core.lifecycle.pausing import request_pause, resume
 from core.lifecycle.rescuing import expire_leases, rescue_dead
 from core.lifecycle.states import INQUIRIES, SLOT_OF, TERMINAL, TRANSITIONS, Capacity, Claim, Fenced, Keep, MadeFile
 from core.lifecycle.submitting import datasets_of, resolve_new, submit_dataset, submit_job, uses_dataset
+from core.lifecycle.waiting import QueueReason, Waiting, why_queued
 
 __all__ = [
     "INQUIRIES",
@@ -33,6 +34,8 @@ __all__ = [
     "Fenced",
     "Keep",
     "MadeFile",
+    "QueueReason",
+    "Waiting",
     "claim_next",
     "claimable",
     "crash",
@@ -46,6 +49,7 @@ __all__ = [
     "forget_inquiries",
     "inquiry_answered",
     "inquiry_failed",
+    "keep_transcript",
     "orders",
     "record",
     "release",
@@ -56,9 +60,11 @@ __all__ = [
     "resolve_new",
     "resume",
     "save_checkpoint",
+    "seconds_worked",
     "submit_dataset",
     "submit_inquiry",
     "submit_job",
     "succeed",
     "uses_dataset",
+    "why_queued",
 ]

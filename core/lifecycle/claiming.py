@@ -10,6 +10,14 @@ from core.settings import settings
 from core.tables import Attempt, Job, Project, Run
 
 STARVING_SECONDS = 60.0  # a run queued for this long stops smaller ones on workers that could hold it
+TURN = (
+    case((Run.stop_order == "cancel", 0), else_=1),  # it only exports, and its user waits for that
+    Project.virtual_time,
+    Project.running,
+    Run.priority.desc(),
+    Run.queued_at,
+    Run.id,
+)
 
 
 def claim_next(session: Session, worker_id: str, capacity: Capacity) -> Claim | None:
@@ -32,14 +40,7 @@ def claim_next(session: Session, worker_id: str, capacity: Capacity) -> Claim | 
         select(Run)
         .join(Project, Project.id == Run.project_id)
         .where(*is_due, Run.memory <= capacity.free_memory)
-        .order_by(
-            case((Run.stop_order == "cancel", 0), else_=1),  # it only exports, and its user waits for that
-            Project.virtual_time,
-            Project.running,
-            Run.priority.desc(),
-            Run.queued_at,
-            Run.id,
-        )
+        .order_by(*TURN)
         .limit(1)
     )
     if found is None:

@@ -13,7 +13,7 @@ from core.events import NewEvent
 from core.lifecycle.moves import append, fence, update_job
 from core.lifecycle.states import Claim, Fenced
 from core.settings import settings
-from core.tables import Attempt, Checkpoint, Fold, Run
+from core.tables import Attempt, Checkpoint, Fold, Run, Transcript
 
 
 def renew(session: Session, claim: Claim) -> str | None:
@@ -33,6 +33,12 @@ def orders(session: Session, claim: Claim) -> tuple[str | None, datetime | None]
     if found is None:
         raise Fenced
     return found.stop_order, found.stop_deadline
+
+
+def seconds_worked(session: Session, claim: Claim) -> float:
+    """How long this run has been worked on, by all its attempts; waiting between them does not count."""
+    lasted = func.coalesce(Attempt.ended_at, db_now()) - Attempt.started_at
+    return float(session.scalar(select(func.sum(lasted)).where(Attempt.run_id == claim.run_id)) or 0.0)
 
 
 def record(
@@ -66,6 +72,15 @@ def _record_fold(session: Session, claim: Claim, **fold: Any) -> None:
         values["latest_metrics"] = {"fold": claim.fold, **fold["latest_metrics"]}
     if values:
         update_job(session, claim.of.job_id, **values)
+
+
+def keep_transcript(session: Session, claim: Claim, text: str) -> None:
+    """What the training process of this attempt has written. Keeping it twice is keeping it once. Raises `Fenced`.
+    Commits.
+    """
+    fence(session, claim)
+    session.merge(Transcript(run_id=claim.run_id, attempt=claim.attempt, text=text))
+    commit(session, "keep_transcript")
 
 
 def save_checkpoint(session: Session, claim: Claim, epoch: int, files: Mapping[str, Any]) -> None:

@@ -57,7 +57,7 @@ def test_the_answer_to_a_submission_is_the_job_as_it_is_read(
 
     read = anywhere.job(made["id"])
     moving = {"status", "phase", "progress", "latest_metrics", "best", "attempts", "started_at", "finished_at"}
-    moving |= {"stop_reason", "cross_validation", "finished"}
+    moving |= {"stop_reason", "cross_validation", "finished", "queue"}
     assert {name: value for name, value in made.items() if name not in moving} == {
         name: value for name, value in read.items() if name not in moving
     }

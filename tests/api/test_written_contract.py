@@ -30,6 +30,7 @@ from api import (
     specs,
     submissions,
     traces,
+    transcripts,
 )
 from core.spec import TrainingSpec
 from tests.api.asking import post_job, problem
@@ -49,6 +50,7 @@ GUARDED = (
     predictors,
     submissions,
     traces,
+    transcripts,
 )
 HERE = {"GET /openapi.json", "GET /openapi-3.1.json", "GET /docs", "GET /v1/schemas/spec.json", "GET /errors/{code}"}
 

@@ -36,7 +36,7 @@ def write_artifacts(
     order: TableOrder,
     now: TrainingState,
     prepared: Prepared,
-    problem: errors.Diverged | None,
+    problem: errors.Problem | None,
     *,
     keep_last: bool,
     cross_validation: dict[str, Any] | None = None,

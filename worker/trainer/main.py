@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
+from core import errors
 from core.spec import TrainingSpec
 from core.spec.schedules import PlateauRate
 from core.spec.training import Stop
@@ -79,14 +80,20 @@ def train(order: TrainingOrder, channel: Channel) -> None:
         channel.say(Drained())
     elif now.offence is not None and (now.best is None or order.fold is not None):
         raise diverged(now, prepared)
+    elif told_to == "deadline" and (order.fold is not None or _has_nothing(now)):
+        raise errors.DeadlineExceeded()
     elif order.fold is not None:
         channel.say(fold_trained(spec, now, prepared))
-    elif now.at.step == 0 and now.best is None and not now.at.stop_reason:
+    elif _has_nothing(now):
         channel.say(NothingToKeep())
     else:
         channel.say(Phase("exporting"))
         keep_last = now.best is None or told_to == "cancel_keep_last" or is_refitted(now)
-        problem = None if now.offence is None else diverged(now, prepared)
+        problem: errors.Problem | None = None
+        if now.offence is not None:
+            problem = diverged(now, prepared)
+        elif told_to == "deadline":
+            problem, now.at.stop_reason = errors.DeadlineExceeded(), "deadline_exceeded"
         if now.at.stage == "refit" and not keep_last:
             # That of the weights that the search has found; its rows may have had fewer categories.
             prepared = prepare(order, device, refit=False)
@@ -122,6 +129,11 @@ def _follow(order: TrainingOrder, channel: Channel, now: TrainingState, prepared
             if order.checkpoint_seconds:
                 wait = max(order.checkpoint_seconds, CHECKPOINT_COST * (last_save - began))
     return None
+
+
+def _has_nothing(now: TrainingState) -> bool:
+    """No step was made: these are no weights of a training."""
+    return now.at.step == 0 and now.best is None and not now.at.stop_reason
 
 
 def _trace(spec: TrainingSpec, now: TrainingState, prepared: Prepared) -> None:

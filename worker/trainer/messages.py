@@ -12,7 +12,7 @@ MAX_MESSAGE = 64 * 1024 * 1024  # bytes: the largest is the profile of a very wi
 # Folders in the private folder of a child: it names no path.
 ARTIFACTS, BUNDLE, DATASET, ANSWER = "artifacts", "bundle", "dataset", "answer"
 
-StopOrder = Literal["cancel", "cancel_keep_last", "drain"]
+StopOrder = Literal["cancel", "cancel_keep_last", "deadline", "drain"]
 
 # --- from the child -----------------------------------------------------------------------------------------------
 
@@ -105,8 +105,8 @@ FromChild = (
 
 @dataclass(frozen=True)
 class Stop:
-    """End after this batch: `cancel` keeps the best weights so far, `cancel_keep_last` the last ones, `drain` writes a
-    checkpoint to go on from."""
+    """End after this batch: `cancel` keeps the best weights so far, `cancel_keep_last` the last ones, `deadline` fails
+    with the best ones, `drain` writes a checkpoint to go on from."""
 
     order: StopOrder
 
