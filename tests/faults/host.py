@@ -116,8 +116,16 @@ def _answer(command: dict[str, Any], own: dict[str, Any]) -> Any:
     raise ValueError(command)
 
 
+def _lasting(modules: list[str]) -> None:
+    PRELOAD([*modules, "tests.faults.lasting_forkserver"])
+
+
+PRELOAD = child._context.set_forkserver_preload
+
+
 if __name__ == "__main__":
     logs.configure()
+    child._context.set_forkserver_preload = _lasting  # type: ignore[method-assign]
     child.start_forkserver()
     from api import submissions  # noqa: F401 - after the forkserver, which has no use for it
 
