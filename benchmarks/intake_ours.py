@@ -38,6 +38,9 @@ class Listener:
         if isinstance(message, Ingested):
             self.ingested = message
 
+    def is_told(self) -> bool:
+        return False
+
     def stop_order(self) -> None:
         return None
 

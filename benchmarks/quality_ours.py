@@ -26,6 +26,9 @@ class Listener:
     def say(self, message: FromChild) -> None:
         self.last = message
 
+    def is_told(self) -> bool:
+        return False
+
     def stop_order(self) -> None:
         return None
 
