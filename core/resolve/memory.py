@@ -27,11 +27,14 @@ COPIES_EXPORTED = 6  # of the weights at once, while `network.onnx` is made and 
 BYTES_A_ROW = 128  # while a split by a column or folds are drawn, or a column read
 READER = 256 * MIB  # of tables, for a column that is in no array
 # Measured with torch 2.13 and glibc: of what is freed, the allocator keeps several times what is in use.
-BASE = 16 * MIB  # pages of the forkserver that a child writes to, and what each training takes
+BASE = 20 * MIB  # pages of the forkserver that a child writes to, and what each training takes
 MEASURING = 3 * MIB  # by scikit-learn
 MEASURED_BY_US: frozenset[str] = frozenset({"accuracy", "rmse", "mae", "r2"})
 COLUMNS_AT_ONCE = 64  # while columns become rows
 TRAINED, TRAINED_BY_LBFGS = 3.5, 7.0  # times the activations of a batch: forward and backward
+CAST = 1.5  # times the same, which bfloat16 keeps beside them
+REPORTED_ROWS, REPORTED, A_REPORTED_ROW = 5_000, 3, 1024  # in the report: rows, copies of what goes in, bytes
+CHECKED_ROWS, CHECKED = 2_000, 9  # by which files that predict are checked; copies of what goes in, in all their forms
 PREDICTED_ROWS, PREDICTING = 8192, 96 * MIB  # at once; onnxruntime, and the writer of the file
 EVALUATED_ROWS, EVALUATED = 1024, 2  # at once; times what goes into a layer and comes out
 
@@ -40,7 +43,8 @@ def memory_needed(
     spec: TrainingSpec, output: Output, parameters: int, inputs: int, rows: int, *, train: int, reads_table: bool
 ) -> int:
     """Bytes that a training process takes at its peak, beside what it shares with its forkserver: all rows,
-    and the more of what trains and what evaluates; or the `train` rows, and what loads them.
+    and the more of what trains, what evaluates and what reports; or the `train` rows, and what loads them; or what
+    checks the files that predict.
 
     Measured against real processes by `benchmarks/plans.py`: within 30 % of each (`docs/performance.md`).
     """
@@ -53,11 +57,14 @@ def memory_needed(
     copies = 4 + slots(training.optimizer, training.epochs) + (2 if training.ema_decay else 0)
     copies += (training.accumulate > 1) + (training.precision == "bfloat16")
     weights = SINGLE * max(copies, COPIES_EXPORTED) * parameters
-    kept = int(SINGLE * batch * (inputs + (TRAINED_BY_LBFGS if takes_all else TRAINED) * (sum(hidden) + output.units)))
+    activations = (TRAINED_BY_LBFGS if takes_all else TRAINED) + CAST * (training.precision == "bfloat16")
+    kept = int(SINGLE * batch * (inputs + activations * (sum(hidden) + output.units)))
     evaluated = SINGLE * min(EVALUATED_ROWS, rows) * EVALUATED * 2 * max([*hidden, output.units])
+    reported = min(REPORTED_ROWS, rows) * (SINGLE * REPORTED * inputs + A_REPORTED_ROW)
+    checked = SINGLE * CHECKED * min(CHECKED_ROWS, rows) * inputs
     drawn = BYTES_A_ROW * rows if spec.split.folds else 0
     measured = MEASURING if set(training.metrics or []) - MEASURED_BY_US else 0
-    peak = max(loading, drawn, rows * a_row + weights + max(kept, evaluated))
+    peak = max(loading, drawn, rows * a_row + weights + max(kept, evaluated, reported), weights + checked)
     return BASE + measured + peak + (_of_reader(rows) if reads_table else 0)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from core import errors
 from core.spec import TrainingSpec
 from core.spec.training import BestThreshold
-from worker.trainer import artifacts
+from worker.trainer import artifacts, processor
 from worker.trainer.examples import Examples
 from worker.trainer.exports import export, named
 from worker.trainer.exports.code_file import Run, code_of
@@ -54,6 +54,7 @@ def write_artifacts(
     best = best_of(spec, now)
     now.best = now.average = None
     del weights, now.updater  # their memory is for the files that are made now
+    processor.give_back()
     stop_reason = (now.at.searched_reason if is_refitted(now) else now.at.stop_reason) or "user_cancel"
     report: dict[str, Any] = {
         "kept_epoch": kept_epoch,
@@ -82,6 +83,7 @@ def write_artifacts(
     folder, fitted = Path(order.folder) / ARTIFACTS, prepared.preprocessing.saying(values)
     artifacts.write(folder, order, fitted, {"weights": network.state_dict(), **others})
     others.clear()
+    processor.give_back()
     exported = export(folder, Path(order.folder) / BUNDLE, order, fitted, network, prepared.train.measured_target)
     fault = exported.fault or _write_code(folder, order, fitted, prepared, kept_epoch)
     artifacts.write_report(folder, {**report, "parity": exported.parity}, prepared.parts)

@@ -56,6 +56,7 @@ def train(order: TrainingOrder, channel: Channel) -> None:
     prepared = prepare(order, device, refit=refits, fold=order.fold)
     for warning in prepared.unseen:
         channel.say(Logged("warning", warning))
+    processor.give_back()
     now = before_the_first_step(order, prepared, device)
     if spec.training.epochs == 0:
         now.at.stop_reason = "completed"

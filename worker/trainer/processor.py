@@ -8,6 +8,9 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 KEPT, MAPPED = 64 * 1024 * 1024, 32 * 1024 * 1024  # bytes; glibc allows no more than 32 MiB for the second
 
 
+_libc = ctypes.CDLL(None)
+
+
 def set_up(threads: int) -> None:
     """Called once, before anything is computed: the threads that compute with this one take over its switches.
 
@@ -20,7 +23,16 @@ def set_up(threads: int) -> None:
     """
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = getattr(_libc, "mallopt", None)
     if mallopt is not None:  # glibc's alone
         mallopt(M_MMAP_THRESHOLD, MAPPED)
         mallopt(M_TRIM_THRESHOLD, KEPT)
+
+
+def give_back() -> None:
+    """Gives back what is free, between two parts of a training that take memory in other pieces: the second could use
+    little of what the first has left, and both together would be its peak.
+    """
+    malloc_trim = getattr(_libc, "malloc_trim", None)
+    if malloc_trim is not None:
+        malloc_trim(0)

@@ -25,6 +25,7 @@ A_ROW = 2_000  # of them at least: what calling the layers costs
 MOST_COLUMNS = 100
 MOST_ROWS, FEWEST_ROWS, MOST_REPEATS = 2_000, 100, 5
 MOST_NUMBERS = 1_000_000  # of inputs at once: 4 MB
+MOST_DEALT = 250_000  # numbers that are dealt out at once, and of what follows from them: 1 MB
 
 
 def rows_of(network: Network, inputs: int, columns: int, rows: int) -> tuple[int, int, int]:
@@ -107,12 +108,22 @@ def _increases(
     rest = network if first is None else Network([], network.steps[1:])
     forward = as_function(rest.eval())
     begun = inputs if first is None else first(inputs)
-    repeated, target = begun.repeat(repeats, 1), target.repeat(repeats, *[1] * (target.ndim - 1))
     places = dealt.to(inputs.device)
 
     def losses(values: Tensor) -> Tensor:
-        truth = target[: len(values)]
+        truth = target.repeat(len(values) // rows, *[1] * (target.ndim - 1))
         return loss(logits_of(forward, Examples(values, truth)), truth).cpu().double()
+
+    def losses_without(block: slice, dealt: Tensor) -> Tensor:
+        """`dealt` are places of a few repeats."""
+        times = len(dealt) // rows
+        if first is None:
+            values = begun.repeat(times, 1)
+            values[:, block] = inputs[:, block][dealt]
+        else:
+            change = inputs[:, block][dealt].sub_(inputs[:, block].repeat(times, 1))
+            values = torch.addmm(begun.repeat(times, 1), change, first.weight[:, block].T)
+        return losses(values)
 
     whole = losses(begun)
     more, given = (torch.empty(len(blocks), rows, dtype=torch.float64) for _ in range(2))
@@ -120,13 +131,9 @@ def _increases(
     for start in range(0, len(dealt), rows):
         came_to[start : start + rows] = start + dealt[start : start + rows].argsort()
     for place, block in enumerate(blocks):
-        if first is None:
-            values = repeated.clone()
-            values[:, block] = inputs[:, block][places]
-        else:
-            change = inputs[:, block][places] - inputs[:, block].repeat(repeats, 1)
-            values = torch.addmm(repeated, change, first.weight[:, block].T)
-        without = losses(values)
+        width = max(begun.shape[1], block.stop - block.start)
+        at_once = max(1, MOST_DEALT // (rows * width)) * rows
+        without = torch.cat([losses_without(block, some) for some in places.split(at_once)])
         more[place] = without.reshape(repeats, rows).mean(0) - whole
         given[place] = (without * weight.repeat(repeats))[came_to].reshape(repeats, rows).mean(0)
     means = (more * weight).sum(1, keepdim=True) / weight.sum()

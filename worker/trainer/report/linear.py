@@ -41,12 +41,11 @@ def fit_inputs(examples: Examples, weight: Tensor) -> tuple[Inputs, Tensor]:
         most = max(1, CATEGORIES // examples.codes.shape[1])
         codes = [_frequent(examples.codes[:, place], most) for place in range(examples.codes.shape[1])]
     joined = _joined(examples, codes)
-    share = (weight / weight.sum()).float().unsqueeze(1)
-    center = (joined * share).sum(0)
-    scale = ((joined - center).square() * share).sum(0).sqrt()
+    share = (weight / weight.sum()).float()
+    center = share @ joined
+    scale = (share @ joined.sub_(center).square()).sqrt()
     scale[~(scale > 0) | ~scale.isfinite()] = 1
-    inputs = Inputs(codes, center, scale)
-    return inputs, (joined - center) / scale
+    return Inputs(codes, center, scale), joined.div_(scale)
 
 
 def _frequent(codes: Tensor, most: int) -> Tensor:
@@ -56,10 +55,16 @@ def _frequent(codes: Tensor, most: int) -> Tensor:
 
 
 def _joined(examples: Examples, codes: list[Tensor]) -> Tensor:
-    parts = [examples.features.cpu().float().nan_to_num(0, FAR, -FAR)]
-    if examples.codes is not None:
-        parts += [(examples.codes[:, place : place + 1].cpu() == own).float() for place, own in enumerate(codes)]
-    return torch.cat(parts, 1)
+    """A tensor of its own, to be changed in place."""
+    features = examples.features.cpu()
+    rows, width = features.shape
+    joined = torch.empty(rows, width + sum(map(len, codes)))
+    torch.nan_to_num(features.float(), 0, FAR, -FAR, out=joined[:, :width])
+    for place, own in enumerate(codes):
+        assert examples.codes is not None, "they were found there"
+        joined[:, width : width + len(own)] = examples.codes[:, place : place + 1].cpu() == own
+        width += len(own)
+    return joined
 
 
 @dataclass(frozen=True)
