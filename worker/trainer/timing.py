@@ -163,13 +163,16 @@ def _end_of_epoch(spec: TrainingSpec, prepared: Prepared, now: TrainingState) ->
 
 
 def _memory(mapped: int) -> int:
-    """Bytes at the peak: what was mapped on top of the forkserver's, and pages of that which became its own."""
-    peak = next(
-        int(line.split()[1]) * 1024
-        for line in Path("/proc/self/status").read_text().splitlines()
-        if line.startswith("VmPeak:")
-    )
-    return max(0, peak - mapped) + OWN_PAGES
+    """Bytes at the peak: what was mapped on top of the forkserver's, and pages of that which became its own; of a small
+    training, which finds room in what is mapped, all pages that are its own at the end.
+    """
+    peak = max(0, _bytes("status", "VmPeak") - mapped) + OWN_PAGES
+    return max(peak, _bytes("smaps_rollup", "Private_Dirty"))
+
+
+def _bytes(file: str, name: str) -> int:
+    lines = Path(f"/proc/self/{file}").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
 
 
 OWN_PAGES = 8 * 1024 * 1024  # of the forkserver's, written to: reference counts, and the like

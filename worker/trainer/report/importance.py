@@ -133,7 +133,7 @@ def _increases(
     for place, block in enumerate(blocks):
         width = max(begun.shape[1], block.stop - block.start)
         at_once = max(1, MOST_DEALT // (rows * width)) * rows
-        without = torch.cat([losses_without(block, some) for some in places.split(at_once)])
+        without = torch.cat([losses_without(block, some) for some in torch.split(places, at_once)])
         more[place] = without.reshape(repeats, rows).mean(0) - whole
         given[place] = (without * weight.repeat(repeats))[came_to].reshape(repeats, rows).mean(0)
     means = (more * weight).sum(1, keepdim=True) / weight.sum()

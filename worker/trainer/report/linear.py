@@ -41,9 +41,9 @@ def fit_inputs(examples: Examples, weight: Tensor) -> tuple[Inputs, Tensor]:
         most = max(1, CATEGORIES // examples.codes.shape[1])
         codes = [_frequent(examples.codes[:, place], most) for place in range(examples.codes.shape[1])]
     joined = _joined(examples, codes)
-    share = (weight / weight.sum()).float()
-    center = share @ joined
-    scale = (share @ joined.sub_(center).square()).sqrt()
+    share = (weight / weight.sum()).float().unsqueeze(1)
+    center = (joined * share).sum(0)
+    scale = joined.sub_(center).square().mul_(share).sum(0).sqrt()
     scale[~(scale > 0) | ~scale.isfinite()] = 1
     return Inputs(codes, center, scale), joined.div_(scale)
 
