@@ -44,7 +44,7 @@ def main() -> int:
         for name, spec in SPECS.items():
             dataset_id = upload(serve, table(asked.rows, categories=40 if "categories" in name else 0))
             left_out = [target for target in TARGETS if target != spec["target"]]
-            spec = {**spec, "features": {"exclude": left_out}, "training": {"epochs": 3, "batch_size": 8}}
+            spec = {**spec, "features": {"exclude": left_out}, "training": {"epochs": 3, "batch_size": 4}}
             seconds = [ending(serve, dataset_id, spec) for _ in range(asked.jobs + 1)][1:]
             figures.append(
                 Figure(name, median(seconds), "s", at_most=AT_MOST, low=min(seconds), high=max(seconds), digits=3)
