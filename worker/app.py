@@ -16,12 +16,13 @@ from core.logs import logger
 from core.queue import celery
 from core.settings import settings
 from core.tables import Worker
-from worker import child
+from worker import bells, child
 from worker.layout import remove_left_folders
 from worker.slots import slots
 from worker.tasks import work
 
 app = celery
+bells.install()
 
 _gone = threading.Event()
 _extra: set[threading.Thread] = set()

@@ -11,12 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.running import Serve
 from tests.worker.tables import FEW, FORMS, NAMES, Table, folder_of, load
 
-TOLERANCE = 1e-5  # of a probability; of a number, times the deviation of the target
+# Of a probability; of a number, times the deviation of the target. Or the last bit of a float32, where that is more: of
+# a year near 1,940, with a deviation of 5.8, it is 2.1e-5 deviations.
+TOLERANCE = 1e-5
 TRAINING = {"epochs": 5, "optimizer": {"name": "adam", "learning_rate": 0.01}}
 PER_CALL = 1_000
 Rows = list[dict[str, Any]]
@@ -60,7 +63,8 @@ def _agrees(serve: Serve, tmp_path: Path, name: str) -> None:
             api, file = _scores(by_api), _scores(by_file)
             assert api.keys() == file.keys()
             off = max(abs(api[key] - file[key]) for key in api)
-            assert off <= allowed, (name, script, row, rows[row], by_api, by_file)
+            last_bit = max(float(np.spacing(np.float32(abs(value)))) for value in file.values())
+            assert off <= max(allowed, last_bit), (name, script, row, rows[row], by_api, by_file)
 
 
 def _trained(serve: Serve, dataset: dict[str, Any]) -> dict[str, Any]:

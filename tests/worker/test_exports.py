@@ -131,8 +131,18 @@ def _agrees_on_a_real_table(tmp_path: Path, name: str) -> None:
 
     parity = _parity(folder)
     assert sorted(parity) == PREDICTING
-    assert all(one["max_difference"] <= one["tolerance"] <= 1e-4 for one in parity.values()), parity
+    most = max(1e-4, 10 * _last_bit(table, order.spec.targets))
+    assert all(one["max_difference"] <= one["tolerance"] <= most for one in parity.values()), parity
     assert parity["network.onnx"]["rows"] > table.rows
+
+
+def _last_bit(table: Read, targets: list[str]) -> float:
+    """Of float32, in deviations of the target: years near 1,940 with a deviation of 5.8 are told apart to 2.1e-5."""
+    found = 0.0
+    for column in table.columns:
+        if column.name in targets and column.std and column.maximum is not None:
+            found = max(found, float(np.spacing(np.float32(abs(column.maximum)))) / column.std)
+    return found
 
 
 def _existing(file: Path) -> str | None:
