@@ -5,6 +5,7 @@ The same values go in as in a request: float32 numbers, texts of categories, sec
 
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from worker.trainer.messages import ANSWER, Answered, Channel, Phase
 from worker.trainer.order import PredictionsOrder, TableColumn
 
 ROWS_AT_ONCE = 8192
+ROWS_A_GROUP = 16 * ROWS_AT_ONCE  # of the file that is made: each group costs its writer and its readers time
 MISSING_MOMENT = np.iinfo(np.int64).min
 MAX_FIRST_ROWS = 10  # that a warning names
 
@@ -52,22 +54,40 @@ def predict_table(order: PredictionsOrder, channel: Channel) -> None:
         writer = open_files.enter_context(
             _writer(folder / f"predictions.{order.format}", order.format, pa.schema(fields))
         )
-        for start in range(0, order.rows, ROWS_AT_ONCE):
-            rows = slice(start, min(order.rows, start + ROWS_AT_ONCE))
-            scores = session.run(output, columns.feeds(said["inputs"], rows))[0]
-            arrays = [_arrow(np.arange(rows.start, rows.stop)), *_answers(scores, said)]
-            writer.write_batch(pa.record_batch(arrays, pa.schema(fields)))
-            channel.say(Phase("predicting"))  # it lives
+        writing = open_files.enter_context(ThreadPoolExecutor(1))  # while the next group is predicted
+        written: Future[None] | None = None
+        for group in _slices(0, order.rows, ROWS_A_GROUP):
+            batches = []
+            for rows in _slices(group.start, group.stop, ROWS_AT_ONCE):
+                scores = session.run(output, columns.feeds(said["inputs"], rows))[0]
+                arrays = [_arrow(np.arange(rows.start, rows.stop)), *_answers(scores, said)]
+                batches.append(pa.record_batch(arrays, pa.schema(fields)))
+                channel.say(Phase("predicting"))  # it lives
+            if written is not None:
+                written.result()
+            written = writing.submit(writer.write_table, pa.Table.from_batches(batches))
+        if written is not None:
+            written.result()
     found = {"rows": order.rows, "columns": [field.name for field in fields], "warnings": columns.warnings()}
     (folder / "summary.json").write_text(json.dumps(found, ensure_ascii=False))
     channel.say(Answered())
+
+
+def _slices(start: int, stop: int, most: int) -> Iterator[slice]:
+    for first in range(start, stop, most):
+        yield slice(first, min(stop, first + most))
 
 
 def _writer(path: Path, kind: str, schema: pa.Schema) -> Any:
     if kind == "csv":
         return pa.csv.CSVWriter(path, schema)
     labels = [field.name for field in schema if field.type != pa.float32() and field.name != "row"]
-    return pa.parquet.ParquetWriter(path, schema, use_dictionary=labels or False)  # numbers are all different
+    return pa.parquet.ParquetWriter(
+        path,
+        schema,
+        use_dictionary=labels or False,  # numbers are all different
+        column_encoding={"row": "DELTA_BINARY_PACKED"},  # it counts: nothing is left of it
+    )
 
 
 # --- what goes in -------------------------------------------------------------------------------------------------
@@ -120,11 +140,13 @@ class _Columns:
 
     def _warn(self, code: str, name: str, facts: dict[str, Any], rows: slice, marked: Array | None) -> None:
         """`marked` are those of the batch `rows`, or all."""
-        places = np.arange(rows.stop - rows.start) if marked is None else np.flatnonzero(marked)
-        if len(places):
+        found = rows.stop - rows.start if marked is None else int(np.count_nonzero(marked))
+        if found:
             _, count, first = self._found.get((code, name), (facts, 0, []))
-            first = [*first, *(places[: MAX_FIRST_ROWS - len(first)] + rows.start).tolist()]
-            self._found[code, name] = facts, count + len(places), first
+            if len(first) < MAX_FIRST_ROWS:
+                places = np.arange(found) if marked is None else np.flatnonzero(marked)
+                first = [*first, *(places[: MAX_FIRST_ROWS - len(first)] + rows.start).tolist()]
+            self._found[code, name] = facts, count + found, first
 
     def _numbers(self, name: str, rows: slice) -> Array:
         values, one = self._read[name](rows), self._learned[name]
