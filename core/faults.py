@@ -40,6 +40,7 @@ COMMITS: dict[str, tuple[Process, str]] = {
     "record": ("worker", "a batch of events"),
     "touch_blobs": ("worker", "bytes that are about to be stored"),
     "save_checkpoint": ("worker", "the pointer to a checkpoint whose bytes are in storage"),
+    "keep_transcript": ("worker", "what a training process wrote before it ended"),
     "succeed": ("worker", "artifacts, last events and final state of a job that ends well, or was cancelled"),
     "fail": ("worker", "the same of a job that ends badly"),
     "crash": ("worker", "a training process that died by itself"),

@@ -63,7 +63,7 @@ def test_403_for_a_key_that_is_no_admins(neighbour: Serve) -> None:
         "/v1/projects",
         "/v1/workers",
         "/v1/sweeps/x",
-        f"/v1/jobs/{RANDOM['job']}/logs",
+        f"/v1/jobs/{RANDOM['job']}/nothing",
         "/wp-login.php",
     ],
 )
