@@ -7,13 +7,13 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 from rich.console import Console
 
 from core.ids import new_id
+from core.stopping import Stop
 from standalone import broker
 from standalone.child import Child
 
@@ -32,7 +32,7 @@ class Serve:
         self._lock = self._lock_data_dir()
         self._socket = _listen(host, port)
         self._host, self._port = host, self._socket.getsockname()[1]
-        self._over = threading.Event()
+        self._over = Stop()
         self._worker_file = self._data_dir / "worker-id"
         self._environment = self._environment_of_children()
         self._children = self._make_children()
@@ -96,8 +96,8 @@ class Serve:
 
     def run(self) -> None:
         """Starts everything, tends it until a signal, and stops it in order."""
-        signal.signal(signal.SIGTERM, lambda *_: self._over.set())
-        signal.signal(signal.SIGINT, lambda *_: self._over.set())
+        signal.signal(signal.SIGTERM, self._over.tell)
+        signal.signal(signal.SIGINT, self._over.tell)
         started = time.monotonic()
         try:
             for child in self._children[3:]:
@@ -128,7 +128,7 @@ class Serve:
 
     def _wait_until_healthy(self) -> None:
         deadline = time.monotonic() + HEALTHY_WITHIN
-        while not self._over.is_set():
+        while not self._over.is_told:
             connection = http.client.HTTPConnection(self._here, self._port, timeout=2)
             try:
                 connection.request("GET", "/healthz")

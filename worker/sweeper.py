@@ -5,7 +5,6 @@ UPDATE that a second sweeper finds done.
 """
 
 import signal
-import threading
 import time
 
 from sqlalchemy import delete, func, or_, select, update
@@ -15,6 +14,7 @@ from core.database import changed, commit, db_now, insert_or_nothing
 from core.ids import new_id
 from core.logs import logger
 from core.settings import settings
+from core.stopping import Stop
 from core.tables import IdempotentRequest, Leadership, Run, Worker
 from worker import blobs
 
@@ -27,17 +27,17 @@ CLOCK_JUMP = 2.0  # seconds that wall and monotonic time may drift apart between
 class Sweeper:
     def __init__(self) -> None:
         self._holder = new_id("wrk")
-        self._over = threading.Event()
+        self._over = Stop()
         self._drift = time.time() - time.monotonic()
         self._no_rescue_until = 0.0
         self._next_collect = time.monotonic() + COLLECT_EVERY
 
     def stop(self, *_: object) -> None:
-        self._over.set()
+        self._over.tell()
 
     def run(self) -> None:
         logger().info("sweeper_started")
-        while not self._over.is_set():
+        while not self._over.is_told:
             try:
                 if self._leads():
                     self.sweep()
